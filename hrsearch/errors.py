@@ -1,0 +1,19 @@
+"""Errors for the person at the keyboard."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Bad input: one line that says where, what was got and what would work. The command line exits with code 2."""
+
+
+class CandidateFailed(RuntimeError):
+    """One candidate could not be judged (its loss was not finite, memory ran out): its trial fails, the search goes on."""
+
+
+def suggestion(got: object, choices: Iterable[object]) -> str:
+    """What would have worked: the closest of `choices`, or all of them when none is close."""
+    names = [str(choice) for choice in choices]
+    close = get_close_matches(str(got), names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names) or 'nothing: none exists'}"

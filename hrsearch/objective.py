@@ -1,0 +1,136 @@
+"""What is known of a candidate, the objectives it is judged by and the limits it must keep."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hrsearch.errors import InputError, suggestion
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Exact costs of one image. FLOPs are multiply-accumulates: one multiply-accumulate is one.
+
+    `flops_by_part` and `params_by_part` are keyed by the path of the part in the network; each sums to its total.
+    """
+
+    params: int
+    flops: int
+    params_by_part: Mapping[str, int] = field(default_factory=dict)
+    flops_by_part: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one forward pass of a batch: the median and a 95 % interval of it, corrected for drift."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+    batch: int
+    image: tuple[int, int]
+    engine: str
+    device: str
+    threads: int
+    steady: bool
+    wall_ms: float  # uncorrected wall time, as a stopwatch shows it
+    reference_ms: float  # the reference network's median beside it
+
+
+@dataclass(frozen=True)
+class Score:
+    """The outcome of proxy training: `value` in [0, 1], higher is better."""
+
+    value: float
+    metric: str
+    rung: int
+    steps: int
+    images: int
+    seconds: float
+    seed: int
+    loss: float  # mean training loss over the last tenth of the schedule
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front. `of` reads it from a trial's attributes, None where it is not known."""
+
+    name: str
+    unit: str
+    direction: Literal["maximize", "minimize"]
+    of: Callable[[Mapping[str, Any]], float | None]
+    label: str
+
+
+def _inside(attribute: str, key: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda attributes: (attributes.get(attribute) or {}).get(key)
+
+
+def _plain(attribute: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda attributes: attributes.get(attribute)
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("score", "", "maximize", _inside("score", "value"), "score"),
+        Objective("flops", "", "minimize", _plain("flops"), "FLOPs (multiply-accumulates)"),
+        Objective("latency", "ms", "minimize", _inside("latency", "median_ms"), "latency (ms)"),
+        Objective("params", "", "minimize", _plain("params"), "parameters"),
+    )
+}
+
+_SUFFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on an objective that candidates must keep."""
+
+    objective: str
+    bound: float
+    kind: Literal["at_most", "at_least"]
+
+    def violation(self, value: float) -> float:
+        """How far `value` is beyond the bound, relative to it: positive exactly when the limit is broken."""
+        return value / self.bound - 1 if self.kind == "at_most" else 1 - value / self.bound
+
+    def __str__(self) -> str:
+        sign = "<=" if self.kind == "at_most" else ">="
+        return f"{self.objective}{sign}{readable(self.bound, OBJECTIVES[self.objective].unit)}"
+
+
+def objective_of(name: str) -> Objective:
+    """The objective called `name`; an unknown name is an InputError."""
+    if name not in OBJECTIVES:
+        raise InputError(f"objective {name!r} does not exist; {suggestion(name, OBJECTIVES)}")
+    return OBJECTIVES[name]
+
+
+def parse_limit(text: str) -> Limit:
+    """`flops=5G`, `latency<=30ms`, `score>=0.3`: a limit; `=` means at most for costs and at least for the score."""
+    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|=)\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[4] not in _SUFFIXES:
+        raise InputError(f"limit {text!r} cannot be read; write for example flops=5G, latency<=30ms or params=10M")
+    objective = objective_of(match[1])
+    natural = "<=" if objective.direction == "minimize" else ">="
+    kind: Literal["at_most", "at_least"] = "at_most" if match[2].replace("=", natural)[0] == "<" else "at_least"
+    try:
+        bound = float(match[3]) * _SUFFIXES[match[4]]
+    except ValueError:
+        raise InputError(f"limit {text!r}: {match[3]!r} is no number") from None
+    if bound <= 0:
+        raise InputError(f"limit {text!r}: the bound must be positive, but got {bound:g}")
+    return Limit(objective.name, bound, kind)
+
+
+def readable(value: float, unit: str = "") -> str:
+    """`value` with three significant digits and a suffix: 5.01G, 12.3M, 41.2ms."""
+    if unit:
+        return f"{value:.3g}{unit}"
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"

@@ -1,0 +1,108 @@
+"""A runner: one YAML, a complete way to judge candidates."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hrsearch.document import Document, shipped
+from hrsearch.errors import InputError, suggestion
+from hrsearch.objective import objective_of, parse_limit
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Proxy(_Section):
+    """How a candidate is trained for its score: the data, the crop and the schedule."""
+
+    data: str = "digits"
+    image: Positive = 64  # side of the square training crop, pixels
+    batch: Positive = 32
+    steps: Positive = 300
+    warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
+    rate: Annotated[float, Field(gt=0)] = 2e-3  # peak learning rate of AdamW
+    decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
+    clip: Annotated[float, Field(gt=0)] = 5.0  # gradient norm
+    drop_path: Rate = 0.0
+    train_images: Positive = 4096
+    val_images: Positive = 512
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Measure(_Section):
+    """How a candidate is timed: the deployment size, the batch and the engine."""
+
+    image: tuple[Positive, Positive] = (512, 512)  # height, width
+    batch: Positive = 1
+    engine: str = "eager"
+    threads: Positive = 1
+    seconds: Annotated[float, Field(gt=0)] = 6.0  # time that one measurement may take at most
+
+
+class Search(_Section):
+    """How candidates are proposed and what they are judged by."""
+
+    sampler: str = "tpe"
+    seed: int = 0
+    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
+    limits: tuple[str, ...] = ()
+
+    @field_validator("objectives")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            objective_of(name)
+        if len(set(names)) < len(names):
+            raise ValueError(f"each objective once, but got {', '.join(names)}")
+        return names
+
+    @field_validator("limits")
+    @classmethod
+    def _readable(cls, limits: tuple[str, ...]) -> tuple[str, ...]:
+        for limit in limits:
+            parse_limit(limit)
+        return limits
+
+
+class Engine(_Section):
+    """Where candidates are judged: in this process, or each in a process of its own."""
+
+    kind: Literal["inline", "processes"] = "processes"
+    workers: Annotated[int, Field(ge=0)] = 0  # 0: one per core (on CUDA: one per device)
+    timeout_s: Annotated[float, Field(gt=0)] = 3600.0  # a candidate that takes longer fails
+
+
+class Runner(_Section):
+    """A complete way to judge candidates."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    proxy: Proxy = Proxy()
+    measure: Measure = Measure()
+    search: Search = Search()
+    engine: Engine = Engine()
+
+
+def load_runner(path_or_name: str | Path) -> Runner:
+    """The runner in a YAML file, or the shipped one of that name ("laptop", "smoke", "gpu")."""
+    document = Document.read(shipped("runners", path_or_name))
+    document.mapping((), document.data)
+    try:
+        return Runner.model_validate(document.data)
+    except ValidationError as error:
+        raise _explained(document, error) from None
+
+
+def _explained(document: Document, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    where = tuple(first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = Runner.model_fields[str(where[0])].annotation if len(where) > 1 else Runner
+        known = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
+        return document.error(where, f"key {where[-1]!r} does not exist; {suggestion(where[-1], known)}")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return document.error(where, f"{message}, but got {first['input']!r}")

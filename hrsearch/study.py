@@ -1,0 +1,157 @@
+"""Reads a study: the one module besides `search` that knows Optuna's storage.
+
+The study is an Optuna study in `studies/<name>/study.journal`. A trial's parameters are the knobs that the drawn
+network reads. What else is known of it stands in its user attributes, under these names:
+
+| attribute | holds |
+|---|---|
+| digest | identity of the resolved architecture |
+| arch | the resolved architecture, `Arch.to_dict()` |
+| known | name of the published network; absent for a drawn one |
+| params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
+| latency | a `Latency` as a mapping |
+| score | a `Score` as a mapping |
+| outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
+| reason | why it was refused or failed |
+| violations | relative violation of each limit, by its text; positive where broken |
+| seconds | wall seconds that judging it took |
+| owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds |
+
+and of the study itself: `space` (the YAML's text), `space_path`, `task`, `classes`, `runner` (the resolved runner),
+`objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
+data), `reference_ms` (the reference network's time to which latencies are scaled), `versions`, `machine`, `budget`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from hrsearch.errors import InputError, suggestion
+from hrsearch.front import non_dominated
+from hrsearch.objective import Limit, Objective, objective_of, parse_limit
+
+State = Literal["trained", "refused", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate of a study."""
+
+    number: int
+    state: State
+    knobs: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    values: tuple[float | None, ...]  # one per objective of the study; None where it is not known
+    started: datetime | None
+    finished: datetime | None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the published name, or its number."""
+        return str(self.attributes.get("known") or f"trial {self.number}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A study as it stands in its storage."""
+
+    name: str
+    folder: Path
+    attributes: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What candidates are judged by, in the order of `Trial.values`."""
+        return tuple(objective_of(name) for name in self.attributes["objectives"])
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What candidates must keep."""
+        return tuple(parse_limit(text) for text in self.attributes["limits"])
+
+    @cached_property
+    def trained(self) -> tuple[Trial, ...]:
+        """Trials with a value for every objective, in order of their number."""
+        return tuple(trial for trial in self.trials if trial.state == "trained" and None not in trial.values)
+
+    def front(self) -> tuple[Trial, ...]:
+        """Trained trials that no other one beats in every objective, best score first."""
+        directions = [objective.direction for objective in self.objectives]
+        points = [tuple(float(value or 0.0) for value in trial.values) for trial in self.trained]
+        chosen = [self.trained[index] for index in non_dominated(points, directions)]
+        sign = -1 if directions[0] == "maximize" else 1
+        return tuple(sorted(chosen, key=lambda trial: (sign * float(trial.values[0] or 0.0), trial.number)))
+
+    def trial(self, number: int) -> Trial:
+        """The trial of that number; an unknown one is an InputError."""
+        for trial in self.trials:
+            if trial.number == number:
+                return trial
+        raise InputError(f"study {self.name!r} has no trial {number}; it has 0 to {len(self.trials) - 1}")
+
+    def table(self) -> pd.DataFrame:
+        """One row per trial: its state, its figures, and a column per knob."""
+        return pd.DataFrame([_row(trial) for trial in self.trials])
+
+
+def storage_of(folder: Path) -> JournalStorage:
+    """The storage of the study in `folder`. The path is made absolute: a relative one can spin on a stale lock."""
+    return JournalStorage(JournalFileBackend(str(folder.resolve() / "study.journal")))
+
+
+def folder_of(name: str, home: Path = Path("studies")) -> Path:
+    """The folder of a study: a path as it is, a plain name below `home`."""
+    return Path(name) if "/" in name else home / name
+
+
+def read_study(folder: Path) -> Record:
+    """The study in `folder`; an InputError if there is none."""
+    if not (folder / "study.journal").is_file():
+        found = sorted(path.parent.name for path in folder.parent.glob("*/study.journal"))
+        raise InputError(f"{folder}: holds no study; {suggestion(folder.name, found)}")
+    study = optuna.load_study(study_name=folder.resolve().name, storage=storage_of(folder))
+    attributes = study.user_attrs
+    objectives = tuple(objective_of(name) for name in attributes["objectives"])
+    trials = tuple(trial_of(trial, objectives) for trial in study.get_trials(deepcopy=False))
+    return Record(study.study_name, folder, attributes, trials)
+
+
+def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Trial:
+    """Optuna's trial as ours."""
+    attributes = trial.user_attrs
+    state: State = "running" if not trial.state.is_finished() else attributes.get("outcome", "failed")
+    values = tuple(objective.of(attributes) for objective in objectives)
+    return Trial(
+        trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete
+    )
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    attributes = trial.attributes
+    score, latency = attributes.get("score") or {}, attributes.get("latency") or {}
+    return {
+        "number": trial.number,
+        "name": trial.name,
+        "state": trial.state,
+        "reason": attributes.get("reason"),
+        "score": score.get("value"),
+        "flops": attributes.get("flops"),
+        "latency_ms": latency.get("median_ms"),
+        "latency_low_ms": latency.get("low_ms"),
+        "latency_high_ms": latency.get("high_ms"),
+        "params": attributes.get("params"),
+        "seconds": attributes.get("seconds"),
+        "digest": attributes.get("digest"),
+        "started": trial.started,
+        "finished": trial.finished,
+        **{f"knob.{name}": value for name, value in trial.knobs.items()},
+    }
