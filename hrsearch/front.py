@@ -1,0 +1,160 @@
+"""Fronts of several objectives: which points are not dominated, how much they dominate, which one is the knee.
+
+Points are rows of one value per objective; directions say "maximize" or "minimize" for each. A value that is not
+finite (NaN, infinite) is no measurement: its point is on no front, dominates nothing and adds no volume.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = Sequence[Sequence[float]]
+Rows = NDArray[np.float64]  # one row per point, one column per objective
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of an objective that count, from `worst` (share 0) to `best` (share 1), on a log scale or not."""
+
+    worst: float
+    best: float
+    log: bool = False
+
+
+def non_dominated(points: Points, directions: Sequence[str]) -> list[int]:
+    """The indices of the points that no other one beats, in ascending order; equal points all stay.
+
+    A point is beaten by one that is at least as good in every objective and better in one.
+    """
+    gains = _gains(points, directions)
+    finite = np.isfinite(gains).all(axis=1)
+    return [index for index in np.flatnonzero(finite).tolist() if not _beaten(gains[index], gains[finite])]
+
+
+def hypervolume(points: Points, directions: Sequence[str], reference: Sequence[float]) -> float:
+    """The volume between the points and `reference`, in the objectives' own units; exact.
+
+    A point that is not better than the reference in every objective adds nothing.
+    """
+    gains = _gains(points, directions) - _gains([reference], directions)
+    gains = gains[(np.isfinite(gains) & (gains > 0)).all(axis=1)]
+    return _volume(_front(gains))
+
+
+def knee(points: Points, directions: Sequence[str]) -> int:
+    """The index of the point that gives most of everything: where a front bends.
+
+    Every objective is scaled from 0 (the worst of the front) to 1 (its best), costs on a log scale. Costs go together
+    (a network that is slow is large, too), so the minimised objectives are averaged to one and the maximised ones to
+    another; the knee is furthest above the line between the extremes of the two: the largest sum. The first of equals.
+    """
+    front = non_dominated(points, directions)
+    if not front:
+        raise ValueError("a knee needs a point whose values are all finite, but got none")
+    chosen = [points[index] for index in front]
+    shares = _shares(chosen, ranges_of(chosen, directions, margin=0.0))
+    maximized = np.array([direction == "maximize" for direction in directions])
+    sums = sum(shares[:, side].mean(axis=1) for side in (maximized, ~maximized) if side.any())
+    return front[int(np.argmax(sums))]
+
+
+def ranges_of(points: Points, directions: Sequence[str], margin: float = 0.1) -> list[Range]:
+    """The range of every objective over finite points; its worse end lies `margin` of the span beyond the worst value.
+
+    Costs (minimised, all positive) are on a log scale. Without a finite point: from 0 to 0.
+    """
+    gains = _gains(points, directions)
+    rows = np.array(points, dtype=float).reshape(gains.shape)[np.isfinite(gains).all(axis=1)]
+    return [_range(rows[:, column], direction, margin) for column, direction in enumerate(directions)]
+
+
+def hypervolume_growth(points: Points, directions: Sequence[str], ranges: Sequence[Range]) -> list[float]:
+    """After each point, the share of the box of `ranges` that the points so far dominate: from 0 to 1, never falling.
+
+    Values beyond a range count as its end. Declare the ranges once to compare studies with each other.
+    """
+    shares = _shares(points, ranges) if len(points) else np.empty((0, len(directions)))
+    front = np.empty((0, len(directions)))
+    total, growth = 0.0, []
+    finite: list[bool] = np.isfinite(_gains(points, directions)).all(axis=1).tolist()
+    for share, measured in zip(shares, finite, strict=True):
+        if measured and share.all() and not (front >= share).all(axis=1).any():
+            total += float(share.prod()) - _volume(np.minimum(front, share))
+            front = np.vstack([front[~(front <= share).all(axis=1)], share])
+        growth.append(min(total, 1.0))
+    return growth
+
+
+def _gains(points: Points, directions: Sequence[str]) -> Rows:
+    """The points as rows in which more is better."""
+    unknown = set(directions) - {"maximize", "minimize"}
+    if unknown:
+        raise ValueError(f'a direction is "maximize" or "minimize", but got {sorted(unknown)}')
+    if any(len(point) != len(directions) for point in points):
+        raise ValueError(f"every point needs one value for each of {len(directions)} directions")
+    signs = np.array([1.0 if direction == "maximize" else -1.0 for direction in directions])
+    gains: Rows = np.array(points, dtype=float).reshape(len(points), len(directions)) * signs
+    return gains
+
+
+def _beaten(gain: Rows, gains: Rows) -> bool:
+    return bool(((gains >= gain).all(axis=1) & (gains > gain).any(axis=1)).any())
+
+
+def _front(gains: Rows) -> Rows:
+    unique = np.unique(gains, axis=0)
+    return unique[[not _beaten(gain, unique) for gain in unique]]
+
+
+def _volume(gains: Rows) -> float:
+    """The volume of the union of the boxes from the origin to each row (no entry negative).
+
+    After While, Bradstreet and Barone (2012): rows in ascending order of the last objective, each adds what those after
+    it do not cover; there the last objective is the row's own, so that the rest is a volume of one dimension less.
+    """
+    if not len(gains):
+        return 0.0
+    if gains.shape[1] == 1:
+        return float(gains.max())
+    if gains.shape[1] == 2:
+        return _area(gains)
+    rows = gains[np.argsort(gains[:, -1])]
+    height, base = rows[:, -1], rows[:, :-1]
+    return float(
+        sum(height[i] * (base[i].prod() - _volume(np.minimum(base[i], base[i + 1 :]))) for i in range(len(rows)))
+    )
+
+
+def _area(gains: Rows) -> float:
+    rows = gains[np.argsort(-gains[:, 0])]
+    reached = np.maximum.accumulate(rows[:, 1])
+    return float((rows[:, 0] * np.diff(reached, prepend=0.0)).sum())
+
+
+def _range(values: Rows, direction: str, margin: float) -> Range:
+    if not len(values):
+        return Range(0.0, 0.0)
+    low, high = float(values.min()), float(values.max())
+    if direction == "maximize":
+        return Range(low - margin * (high - low), high)
+    if low > 0:
+        return Range(high * (high / low) ** margin, low, log=True)
+    return Range(high + margin * (high - low), low)
+
+
+def _shares(points: Points, ranges: Sequence[Range]) -> Rows:
+    columns = np.array(points, dtype=float).reshape(len(points), len(ranges)).T
+    return np.stack([_share(values, of) for values, of in zip(columns, ranges, strict=True)], axis=1)
+
+
+def _share(values: Rows, of: Range) -> Rows:
+    """0 at the worst end of the range and beyond, 1 at its best end and beyond; a range of one value gives 1."""
+    worst, best = (np.log(of.worst), np.log(of.best)) if of.log else (of.worst, of.best)
+    if of.log:
+        values = np.log(np.where(values > 0, values, of.best))
+    if worst == best:
+        return np.ones_like(values)
+    share: Rows = np.clip((values - worst) / (best - worst), 0.0, 1.0)
+    return share
