@@ -38,8 +38,8 @@ class Document:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            raise InputError(f"{path}{line}: no valid YAML ({getattr(error, 'problem', error)})") from None
+            where = f"{path}:{mark.line + 1}" if mark else f"{path}"
+            raise InputError(f"{where}: no valid YAML ({getattr(error, 'problem', error)})") from None
         lines: dict[Keys, int] = {}
         for keys, line in _lines_of(node, ()):
             if keys in lines:
@@ -71,7 +71,7 @@ def dotted(keys: Keys) -> str:
 
 
 def shipped(folder: str, path_or_name: str | Path) -> Path:
-    """The file itself if it exists, else the shipped YAML of that name in `folder` ("spaces", "runners", "spaces/nets")."""
+    """The file itself if it exists, else the shipped YAML of that name in `folder`: spaces, runners or spaces/nets."""
     path = Path(path_or_name)
     if path.is_file():
         return path
