@@ -78,9 +78,8 @@ def hypervolume_growth(points: Points, directions: Sequence[str], ranges: Sequen
     shares = _shares(points, ranges) if len(points) else np.empty((0, len(directions)))
     front = np.empty((0, len(directions)))
     total, growth = 0.0, []
-    finite: list[bool] = np.isfinite(_gains(points, directions)).all(axis=1).tolist()
-    for share, measured in zip(shares, finite, strict=True):
-        if measured and share.all() and not (front >= share).all(axis=1).any():
+    for share, gain in zip(shares, _gains(points, directions), strict=True):
+        if np.isfinite(gain).all() and share.all() and not (front >= share).all(axis=1).any():
             total += float(share.prod()) - _volume(np.minimum(front, share))
             front = np.vstack([front[~(front <= share).all(axis=1)], share])
         growth.append(min(total, 1.0))
