@@ -28,6 +28,7 @@ class Proxy(_Section):
     rate: Annotated[float, Field(gt=0)] = 2e-3  # peak learning rate of AdamW
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 5.0  # gradient norm
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
     drop_path: Rate = 0.0
     train_images: Positive = 4096
     val_images: Positive = 512

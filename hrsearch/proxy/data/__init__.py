@@ -1,0 +1,27 @@
+"""The data candidates are trained on: scenes of digits that need no download, or a folder of a person's own images."""
+
+from pathlib import Path
+
+from hrsearch.errors import InputError
+from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
+from hrsearch.proxy.data.digits import digits
+from hrsearch.proxy.data.folder import folder
+from hrsearch.registry import DATASETS
+
+__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "load_dataset"]
+
+
+def load_dataset(data: str, *, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
+    """The data set of that registered name ("digits"), else the folder at that path.
+
+    `image` is the side of the square images, in pixels; `train_images` and `val_images` are how many to make, or to
+    take at most. Anything else is an InputError.
+    """
+    if data in DATASETS and data != "folder":
+        made: Dataset = DATASETS[data](image=image, train_images=train_images, val_images=val_images, seed=seed)
+        return made
+    if not Path(data).is_dir():
+        raise InputError(
+            f"data {data!r}: no such data set or folder; give 'digits' or a folder that holds images/ and masks/"
+        )
+    return folder(Path(data), image=image, train_images=train_images, val_images=val_images, seed=seed)

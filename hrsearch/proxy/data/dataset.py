@@ -1,0 +1,124 @@
+"""A data set in memory, and its place on the disk, where it is made once for all worker processes.
+
+Shapes: N images, H = W their side in pixels.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrsearch.errors import InputError
+
+IGNORE = 255  # the label of pixels that count neither in the loss nor in the metric
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, H, W) and a class per pixel (N, H, W), both uint8; 255 is no class."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and validation images, and what must be known to train on them."""
+
+    train: Split
+    val: Split
+    classes: tuple[str, ...]
+    mirrors: bool  # whether an image flipped left to right is as good an image
+    split: str  # 16 hexadecimal digits: equal exactly for equal images, labels and split
+    mean: tuple[float, float, float]  # of the training images by channel, in 0..1
+    std: tuple[float, float, float]
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The data set with its images on a device."""
+        train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (self.train, self.val))
+        return Dataset(train, val, self.classes, self.mirrors, self.split, self.mean, self.std)
+
+
+def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool) -> Dataset:
+    """The data set of these two splits, with its statistics and its hash."""
+    sample = train.images[:1024].float() / 255
+    std, mean = torch.std_mean(sample, dim=(0, 2, 3))
+    content = hashlib.sha256(json.dumps([classes, mirrors]).encode())
+    for tensor in (train.images, train.labels, val.images, val.labels):
+        content.update(np.ascontiguousarray(tensor.numpy()).data)
+    red, green, blue = mean.tolist()
+    red_std, green_std, blue_std = std.clamp(min=1e-3).tolist()
+    return Dataset(
+        train, val, classes, mirrors, content.hexdigest()[:16], (red, green, blue), (red_std, green_std, blue_std)
+    )
+
+
+def stored(name: str, make: Callable[[], Dataset]) -> Dataset:
+    """The data set kept under `name` in the cache, made first if it is not there.
+
+    The arrays are mapped, not read: worker processes share their pages. The cache is $HRSEARCH_CACHE, else
+    `~/.cache/hrsearch`.
+    """
+    place = _cache() / name
+    if not place.is_dir():
+        _write(make(), place)
+    return _read(place)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("HRSEARCH_CACHE") or Path.home() / ".cache" / "hrsearch")
+
+
+def _write(data: Dataset, place: Path) -> None:
+    """Write into a folder beside `place`, then rename: a reader sees all of it or nothing, whoever else writes."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    except OSError as error:
+        raise InputError(f"{place.parent}: the cache cannot be written ({error}); set HRSEARCH_CACHE") from None
+    try:
+        for name, tensor in _arrays(data).items():
+            np.save(draft / f"{name}.npy", tensor.numpy())
+        facts = {key: getattr(data, key) for key in ("classes", "mirrors", "split", "mean", "std")}
+        (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        os.replace(draft, place)
+    except OSError as error:
+        if not place.is_dir():  # else another process was first: its copy is as good
+            raise InputError(f"{place}: the cache cannot be written ({error}); set HRSEARCH_CACHE") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _arrays(data: Dataset) -> dict[str, Tensor]:
+    return {
+        "train_images": data.train.images,
+        "train_labels": data.train.labels,
+        "val_images": data.val.images,
+        "val_labels": data.val.labels,
+    }
+
+
+def _read(place: Path) -> Dataset:
+    facts = json.loads((place / "facts.json").read_text(encoding="utf-8"))
+    train, val = (
+        Split(_mapped(place / f"{n}_images.npy"), _mapped(place / f"{n}_labels.npy")) for n in ("train", "val")
+    )
+    return Dataset(
+        train, val, tuple(facts["classes"]), facts["mirrors"], facts["split"], tuple(facts["mean"]), tuple(facts["std"])
+    )
+
+
+def _mapped(path: Path) -> Tensor:
+    # Copy on write: torch wants writable arrays, and nobody's write reaches the file.
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

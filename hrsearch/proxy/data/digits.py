@@ -1,0 +1,169 @@
+"""Scenes of real handwritten digits at several scales on real photographs, a class per pixel. Needs no download.
+
+Digits: UCI optical recognition of handwritten digits (Alpaydin and Kaynak, 1998), 1,797 of 8 x 8 pixels. Photographs:
+`china.jpg` and `flower.jpg` of scikit-learn (CC BY 2.0). Small digits can only be told apart at a fine resolution,
+large ones only with context: their sides span strides 4 to 32.
+
+Shapes: N scenes, S digits a scene at most, H = W the side of a scene in pixels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits, load_sample_images
+from torch import Generator, Tensor
+
+from hrsearch.errors import InputError
+from hrsearch.proxy.data.dataset import Dataset, Split, dataset_of, stored
+from hrsearch.registry import DATASETS
+
+VERSION = 1  # of the scenes: raise it when they change, so that no old cache is read
+CLASSES = ("background", *(str(digit) for digit in range(10)))
+SLOTS = 10  # digits that a scene is offered, the largest first
+SMALLEST = 10.0  # side of the smallest digit, pixels
+LARGEST = 0.7  # side of the largest digit, of the scene's side
+TRIES = 8  # places that a digit is offered; it is left out where none is free
+CHUNK = 256  # scenes made at once, to bound memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the scenes of one split are made of."""
+
+    glyphs: Tensor  # (D, 2, 10, 10) in 0..1: ink, and the ink thickened to a silhouette
+    digits: Tensor  # (D,) 0 to 9
+    photos: Tensor  # (P, 3, h, w) in 0..1
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the digits of N scenes lie, the largest first. Pixels; all (N, S)."""
+
+    x: Tensor
+    y: Tensor
+    side: Tensor
+    free: Tensor  # whether the digit is drawn
+
+
+@DATASETS.add("digits")
+def digits(*, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
+    """Scenes of `image` x `image` pixels: background and ten digits. Validation has other digits and photo parts."""
+    if image < 2 * SMALLEST:
+        raise InputError(f"digits need images of at least {2 * SMALLEST:.0f} pixels, but got {image}")
+
+    def make() -> Dataset:
+        generator = torch.Generator().manual_seed(seed)
+        train = _split(_source(validation=False), train_images, image, generator)
+        val = _split(_source(validation=True), val_images, image, generator)
+        return dataset_of(train, val, CLASSES, mirrors=False)
+
+    return stored(f"digits{VERSION}-{image}px-{train_images}-{val_images}-seed{seed}", make)
+
+
+def _source(*, validation: bool) -> Source:
+    """Every fourth digit and the right third of each photograph are for validation."""
+    raw = load_digits()
+    chosen = (np.arange(len(raw.target)) % 4 == 0) == validation
+    ink = F.pad(torch.from_numpy(raw.images[chosen]).float()[:, None] / 16, (1, 1, 1, 1))
+    glyphs = torch.cat([ink, F.max_pool2d(ink, 3, stride=1, padding=1)], dim=1)
+    photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2).float() / 255
+    cut = photos.shape[3] * 2 // 3
+    return Source(glyphs, torch.from_numpy(raw.target[chosen]), photos[..., cut:] if validation else photos[..., :cut])
+
+
+def _split(source: Source, count: int, image: int, generator: Generator) -> Split:
+    sizes = [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
+    scenes = [_scenes(source, size, image, generator) for size in sizes]
+    return Split(torch.cat([images for images, _ in scenes]), torch.cat([labels for _, labels in scenes]))
+
+
+def _scenes(source: Source, count: int, image: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    canvas = _backgrounds(source.photos, count, image, generator)
+    labels = torch.zeros(count, image, image, dtype=torch.uint8)
+    places = _places(count, image, generator)
+    for slot in range(SLOTS):
+        chosen = torch.randint(len(source.digits), (count,), generator=generator)
+        grid = _grid(places, slot, image, generator)
+        glyphs = source.glyphs[chosen] * places.free[:, slot, None, None, None]
+        ink, silhouette = F.grid_sample(glyphs, grid, align_corners=False).chunk(2, dim=1)
+        canvas = _drawn(canvas, ((ink - 0.2) / 0.3).clamp(0, 1), generator)
+        labels = torch.where(silhouette[:, 0] > 0.4, (source.digits[chosen] + 1).to(torch.uint8)[:, None, None], labels)
+    return (canvas * 255).round().to(torch.uint8), labels
+
+
+def _backgrounds(photos: Tensor, count: int, image: int, generator: Generator) -> Tensor:
+    """(N, 3, H, W): square parts of the photographs, a quarter to the whole of their shorter side, some turned over."""
+    height, width = photos.shape[2:]
+    half = min(height, width) / 2 * _uniform(0.25, 1, (count,), generator)
+    centre_x = half + (width - 2 * half) * _uniform(0, 1, (count,), generator)
+    centre_y = half + (height - 2 * half) * _uniform(0, 1, (count,), generator)
+    mirror = torch.randint(2, (count,), generator=generator) * 2.0 - 1
+    zero = torch.zeros(count)
+    affine = torch.stack(
+        [
+            torch.stack([mirror * half * 2 / width, zero, centre_x * 2 / width - 1], dim=1),
+            torch.stack([zero, half * 2 / height, centre_y * 2 / height - 1], dim=1),
+        ],
+        dim=1,
+    )
+    which = torch.randint(len(photos), (count,), generator=generator)
+    canvas = torch.empty(count, 3, image, image)
+    for index, photo in enumerate(photos):
+        mine = (which == index).nonzero()[:, 0]
+        grid = F.affine_grid(affine[mine], [len(mine), 3, image, image], align_corners=False)
+        canvas[mine] = F.grid_sample(photo.expand(len(mine), -1, -1, -1), grid, align_corners=False)
+    return canvas
+
+
+def _places(count: int, image: int, generator: Generator) -> Places:
+    """Places without overlap: each digit takes that of its tries which is farthest from the larger digits."""
+    ratio = _uniform(0, 1, (count, SLOTS), generator).sort(dim=1, descending=True).values
+    side = SMALLEST * (LARGEST * image / SMALLEST) ** ratio
+    x, y, free = torch.zeros(count, SLOTS), torch.zeros(count, SLOTS), torch.zeros(count, SLOTS, dtype=torch.bool)
+    for slot in range(SLOTS):
+        room = (image - side[:, slot, None]).expand(-1, TRIES)
+        try_x = side[:, slot, None] / 2 + room * _uniform(0, 1, room.shape, generator)
+        try_y = side[:, slot, None] / 2 + room * _uniform(0, 1, room.shape, generator)
+        gap = _gap(x[:, :slot], y[:, :slot], side[:, :slot], free[:, :slot], try_x, try_y) - side[:, slot, None] / 2
+        best = gap.argmax(dim=1, keepdim=True)
+        x[:, slot], y[:, slot] = try_x.gather(1, best)[:, 0], try_y.gather(1, best)[:, 0]
+        free[:, slot] = gap.gather(1, best)[:, 0] > 0
+    return Places(x, y, side, free)
+
+
+def _gap(x: Tensor, y: Tensor, side: Tensor, free: Tensor, try_x: Tensor, try_y: Tensor) -> Tensor:
+    """(N, TRIES): pixels between each tried centre and the nearest square already drawn; infinite where none is."""
+    across = (try_x[:, :, None] - x[:, None]).abs()
+    down = (try_y[:, :, None] - y[:, None]).abs()
+    gap = torch.maximum(across, down) - side[:, None] / 2
+    gap = gap.masked_fill(~free[:, None], torch.inf)
+    return torch.cat([gap, torch.full_like(try_x, torch.inf)[:, :, None]], dim=2).amin(dim=2)
+
+
+def _grid(places: Places, slot: int, image: int, generator: Generator) -> Tensor:
+    """(N, H, W, 2): where each pixel of a scene lies in the glyph, turned by up to 15 degrees, a little stretched."""
+    count = len(places.x)
+    angle = _uniform(-0.26, 0.26, (count,), generator)
+    scale = image / places.side[:, slot]
+    across, down = scale * _uniform(0.9, 1.3, (count,), generator), scale * _uniform(0.9, 1.1, (count,), generator)
+    x, y = places.x[:, slot] * 2 / image - 1, places.y[:, slot] * 2 / image - 1
+    first = torch.stack([across * angle.cos(), across * angle.sin()], dim=1)
+    second = torch.stack([-down * angle.sin(), down * angle.cos()], dim=1)
+    turn = torch.stack([first, second], dim=1)
+    shift = -(turn @ torch.stack([x, y], dim=1)[:, :, None])
+    return F.affine_grid(torch.cat([turn, shift], dim=2), [count, 1, image, image], align_corners=False)
+
+
+def _drawn(canvas: Tensor, ink: Tensor, generator: Generator) -> Tensor:
+    """`canvas` with ink in a colour of its own, lighter or darker than what it covers."""
+    count = len(canvas)
+    covered = (canvas.mean(dim=1, keepdim=True) * ink).sum(dim=(2, 3)) / ink.sum(dim=(2, 3)).clamp(min=1)
+    contrast = _uniform(0.35, 0.7, (count, 1), generator) * torch.where(covered > 0.5, -1.0, 1.0)
+    colour = (covered + contrast + _uniform(-0.15, 0.15, (count, 3), generator)).clamp(0, 1)
+    return canvas + ink * (colour[:, :, None, None] - canvas)
+
+
+def _uniform(low: float, high: float, shape: tuple[int, ...] | torch.Size, generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)
