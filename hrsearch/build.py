@@ -1,13 +1,13 @@
 """From an architecture to a network."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from hrsearch.arch import IMAGE, Arch, Branch, Map, Part, Stage, inputs_of
 from hrsearch.errors import InputError, suggestion
-from hrsearch.nets.link import Piece, Size, scaled
+from hrsearch.nets.link import InParts, Piece, Size, scaled
 from hrsearch.nets.norm import NORMS
 from hrsearch.registry import BLOCKS, HEADS, LINKS
 
@@ -97,14 +97,10 @@ def pieces(network: Network, image: Size, batch: int = 1) -> Iterator[Piece]:
 
 
 def _parts(prefix: str, module: nn.Module, maps: tuple[Map, ...], image: Size, batch: int) -> Iterator[Piece]:
-    """The parts of a link or a head; one that does not tell them is a piece as a whole."""
+    """The parts of a link or a head, under the name that it has in the network."""
+    assert isinstance(module, InParts), f"{type(module).__name__} does not tell its parts"
     sizes = [scaled(image, 1, each.stride) for each in maps]
-    parts: Callable[[list[Size], int], Iterable[Piece]] | None = getattr(module, "parts", None)
-    if parts is None:
-        shapes = ((batch, each.channels, *size) for each, size in zip(maps, sizes, strict=True))
-        yield Piece(prefix, module, tuple(shapes))
-        return
-    for piece in parts(sizes, batch):
+    for piece in module.parts(sizes, batch):
         yield Piece(f"{prefix}.{piece.name}".rstrip("."), piece.module, piece.shapes)
 
 

@@ -50,7 +50,7 @@ class TwoBranchBlock(nn.Module):
     (B, C, H, W) -> (B, C, H, W). `ratio` is the feed-forward's expansion.
     """
 
-    def __init__(self, c_in: int, c_out: int, drop_path: float = 0.0, *, ratio: float = 4) -> None:
+    def __init__(self, c_in: int, c_out: int, drop_path: float = 0.0, *, ratio: float = 4.0) -> None:
         super().__init__()
         hidden = int(c_in * ratio)
         if c_in != c_out:

@@ -145,9 +145,11 @@ class CrossAttention(nn.Module):
 
 def _heads(channels: int, head_dim: int) -> tuple[int, float]:
     """Heads of each half of the channels, and the scale of their logits; an InputError where there is no such split."""
-    heads = channels // head_dim if head_dim > 0 else 0
-    if heads < 1 or channels % heads or channels % 2:
-        law = "even channels that floor(channels / head_dim) >= 1 divides"
+    if head_dim < 1:
+        raise InputError(f"block 'cross': head_dim >= 1 must hold, but got {head_dim}")
+    heads = max(1, channels // head_dim)  # differs from the release, which cannot build a map narrower than a head
+    if channels % heads or channels % 2:
+        law = "even channels that floor(channels / head_dim) divides"
         raise InputError(f"block 'cross': {law} must hold, but got channels={channels}, head_dim={head_dim}")
     half, nominal = channels // 2, channels // heads
     if half < nominal:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -23,6 +24,16 @@ class Piece:
     shapes: tuple[tuple[int, ...], ...]
 
 
+@runtime_checkable
+class InParts(Protocol):
+    """What links and heads have in common: they are counted piece by piece."""
+
+    def parts(self, sizes: Sequence[Size], batch: int = 1) -> Iterator[Piece]:
+        """The pieces for inputs of these sizes (height, width); their costs add up to the module's."""
+        ...
+
+
+@final
 class Link(nn.Module):
     """A matrix of paths between pyramids: `out[i] = after[i](act(sum_j path[i, j](x[j])))`, j ascending.
 
