@@ -9,7 +9,7 @@ class InputError(ValueError):
 
 
 class CandidateFailed(RuntimeError):
-    """One candidate could not be judged (a loss that is not finite, no memory left): its trial fails, the search goes on."""
+    """One candidate could not be judged (a loss that is not finite, no memory): its trial fails, the search goes on."""
 
 
 def suggestion(got: object, choices: Iterable[object]) -> str:
