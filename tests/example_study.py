@@ -109,7 +109,8 @@ def example_arch(knobs: dict[str, int]) -> Arch:
 def _block(index: int, knobs: dict[str, int]) -> Part:
     window = [1, 2, knobs["window3"], 7][index]
     ratio = knobs["ratio3"] if index == 2 else 4
-    return Part.of("cross", {"window": window, "head_dim": 16, "ratio": ratio})
+    kind = "hr" if index == 0 and knobs["width1"] < 24 else "cross"
+    return Part.of(kind, {"window": window, "head_dim": 16, "ratio": ratio})
 
 
 def _drawn(outcome: str, random_numbers: random.Random, objectives: Sequence[str]) -> FrozenTrial:

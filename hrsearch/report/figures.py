@@ -1,0 +1,251 @@
+"""The report's figures: to add one, write a function from a record to a plotly figure and enter it in `FIGURES`.
+
+A trace's `meta["role"]` names its colour in `COLOURS`; the page repaints it when light turns to dark. A figure without
+data is left out of the page.
+"""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from hrsearch.front import hypervolume_growth, non_dominated, ranges_of
+from hrsearch.objective import objective_of
+from hrsearch.pick import trained_of, value_of
+from hrsearch.report.headline import standing_out
+from hrsearch.report.words import TITLES, design_of, metric_of, plain, rounded, shown_of
+from hrsearch.study import Record, Trial
+
+# role: (on light, on dark), after Okabe and Ito (2008): distinct for colour-blind eyes, too, and never the only sign
+COLOURS = {
+    "front": ("#0067b1", "#5db2f2"),
+    "judged": ("#98a4b3", "#66727f"),
+    "published": ("#c4520a", "#f2a154"),
+    "winner": ("#00785a", "#3fcfa4"),
+}
+
+
+def score_against_latency(record: Record) -> go.Figure:
+    """Score against latency, with the interval of every latency of the front."""
+    return _scatter(record, "latency", "score")
+
+
+def score_against_flops(record: Record) -> go.Figure:
+    """Score against multiply-accumulates."""
+    return _scatter(record, "flops", "score")
+
+
+def score_against_params(record: Record) -> go.Figure:
+    """Score against parameters, where the study judges by them."""
+    judged = any(objective.name == "params" for objective in record.objectives)
+    return _scatter(record, "params", "score") if judged else go.Figure()
+
+
+def latency_against_flops(record: Record) -> go.Figure:
+    """Latency against multiply-accumulates: FLOPs are not speed."""
+    return _scatter(record, "flops", "latency")
+
+
+def growth(record: Record) -> go.Figure:
+    """The share of the box between the worst and the best values that the trials so far dominate."""
+    shares = growth_of(record)
+    figure = go.Figure()
+    if not record.trained or len(record.trials) < 2:
+        return figure
+    numbers = [trial.number for trial in record.trials]
+    figure.add_scatter(
+        x=numbers,
+        y=shares,
+        mode="lines",
+        line={"shape": "hv", "width": 2.5, "color": COLOURS["front"][0]},
+        fill="tozeroy",
+        meta={"role": "front"},
+        hovertemplate="after trial %{x}: %{y:.1%}<extra></extra>",
+    )
+    _add_growing(figure, record, shares)
+    figure.update_layout(_layout("trial", "hypervolume"))
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.08 * max(shares)])
+    return figure
+
+
+FIGURES: dict[str, Callable[[Record], go.Figure]] = {
+    "score_against_latency": score_against_latency,
+    "score_against_flops": score_against_flops,
+    "score_against_params": score_against_params,
+    "latency_against_flops": latency_against_flops,
+    "growth": growth,
+}
+
+
+def growth_of(record: Record) -> list[float]:
+    """The dominated share after each trial, by number; trials that are not trained add nothing."""
+    directions = [objective.direction for objective in record.objectives]
+    points = [
+        [math.nan if value is None or trial.state != "trained" else value for value in trial.values]
+        for trial in record.trials
+    ]
+    return hypervolume_growth(points, directions, ranges_of(points, directions))
+
+
+def _scatter(record: Record, across: str, up: str) -> go.Figure:
+    """Trained trials in two objectives: those of the front, the others, published networks, winners."""
+    trials = [trial for trial in trained_of(record) if None not in (value_of(trial, across), value_of(trial, up))]
+    figure = go.Figure()
+    if not trials:
+        return figure
+    front = {trial.number for trial in record.front()}
+    published = [trial for trial in trials if trial.attributes.get("known")]
+    drawn = [trial for trial in trials if not trial.attributes.get("known")]
+    _add_edge(figure, trials, across, up)
+    rest = [trial for trial in drawn if trial.number not in front]
+    _add_points(figure, rest, across, up, "judged", {"size": 7, "opacity": 0.55})
+    _add_points(figure, [trial for trial in drawn if trial.number in front], across, up, "front", {"size": 10})
+    _add_points(figure, published, across, up, "published", {"size": 12, "symbol": "diamond"}, _names(published))
+    _add_winners(figure, record, across, up)
+    figure.update_layout(_layout(_title(record, across), _title(record, up)))
+    figure.update_xaxes(_axis([value_of(trial, across) or 0.0 for trial in trials], across))
+    figure.update_yaxes(_axis([value_of(trial, up) or 0.0 for trial in trials], up))
+    return figure
+
+
+def _add_edge(figure: go.Figure, trials: Sequence[Trial], across: str, up: str) -> None:
+    """The steps of the front of these two objectives alone."""
+    points = [(value_of(trial, across) or 0.0, value_of(trial, up) or 0.0) for trial in trials]
+    directions = [objective_of(across).direction, objective_of(up).direction]
+    edge = sorted({points[index] for index in non_dominated(points, directions)})
+    if directions[0] == directions[1]:
+        return  # both are costs: their front says little where the score is what counts
+    figure.add_scatter(
+        x=[x for x, _ in edge],
+        y=[y for _, y in edge],
+        mode="lines",
+        line={"shape": "hv", "width": 1.5, "color": COLOURS["front"][0]},
+        opacity=0.6,
+        hoverinfo="skip",
+        meta={"role": "front"},
+    )
+
+
+def _add_points(
+    figure: go.Figure,
+    trials: Sequence[Trial],
+    across: str,
+    up: str,
+    role: str,
+    marker: dict[str, Any],
+    labels: Sequence[str] | None = None,
+) -> None:
+    if not trials:
+        return
+    figure.add_scatter(
+        x=[value_of(trial, across) for trial in trials],
+        y=[value_of(trial, up) for trial in trials],
+        mode="markers+text" if labels else "markers",
+        text=labels,
+        textposition="middle right",
+        marker={"color": COLOURS[role][0], **marker},
+        error_x=_error(trials) if across == "latency" and role != "judged" else None,
+        hovertext=[hover(trial) for trial in trials],
+        hovertemplate="%{hovertext}<extra></extra>",
+        customdata=[trial.number for trial in trials],
+        meta={"role": role},
+    )
+
+
+def _add_winners(figure: go.Figure, record: Record, across: str, up: str) -> None:
+    """Rings around the winners, with the words that pick them."""
+    found: dict[int, list[str]] = {}
+    for choice, trial in standing_out(record).items():
+        if None not in (value_of(trial, across), value_of(trial, up)):
+            found.setdefault(trial.number, []).append(choice)
+    figure.add_scatter(
+        x=[value_of(record.trial(number), across) for number in found],
+        y=[value_of(record.trial(number), up) for number in found],
+        mode="markers+text",
+        text=[f"<b>{', '.join(choices)}</b>" for choices in found.values()],
+        textposition="top center",
+        marker={"size": 17, "symbol": "circle-open", "line": {"width": 2}, "color": COLOURS["winner"][0]},
+        hoverinfo="skip",
+        meta={"role": "winner"},
+    )
+
+
+def _add_growing(figure: go.Figure, record: Record, shares: Sequence[float]) -> None:
+    """A mark at every trial that made the volume grow."""
+    before = [0.0, *shares[:-1]]
+    grown = [(trial, new) for trial, old, new in zip(record.trials, before, shares, strict=True) if new > old]
+    figure.add_scatter(
+        x=[trial.number for trial, _ in grown],
+        y=[share for _, share in grown],
+        mode="markers",
+        marker={"size": 7, "color": COLOURS["front"][0]},
+        hovertext=[hover(trial) for trial, _ in grown],
+        hovertemplate="%{hovertext}<extra></extra>",
+        customdata=[trial.number for trial, _ in grown],
+        meta={"role": "front"},
+    )
+
+
+def hover(trial: Trial) -> str:
+    """What a point says: name, figures, design, knobs. Escaped, for plotly reads HTML."""
+    figures = "   ".join(
+        f"{TITLES[name]} {shown_of(trial, name)}" for name in TITLES if value_of(trial, name) is not None
+    )
+    knobs = [f"{name} {plain(value)}" for name, value in trial.knobs.items()]
+    rows = [", ".join(knobs[start : start + 5]) for start in range(0, len(knobs), 5)]
+    lines = [figures, design_of(trial), *rows]
+    return f"<b>{html.escape(trial.name)}</b><br>" + "<br>".join(html.escape(line) for line in lines)
+
+
+def _names(trials: Sequence[Trial]) -> list[str]:
+    return [f"  {html.escape(trial.name)}" for trial in trials]
+
+
+def _error(trials: Sequence[Trial]) -> dict[str, Any]:
+    latencies = [trial.attributes.get("latency") or {} for trial in trials]
+    above = [one.get("high_ms", one["median_ms"]) - one["median_ms"] for one in latencies]
+    below = [one["median_ms"] - one.get("low_ms", one["median_ms"]) for one in latencies]
+    return {"array": above, "arrayminus": below, "type": "data", "thickness": 1, "width": 0}
+
+
+def _title(record: Record, name: str) -> str:
+    if name != "score":
+        return objective_of(name).label
+    proxy = record.attributes.get("runner", {}).get("proxy", {})
+    where = f" on {html.escape(str(proxy['data']))}" if "data" in proxy else ""
+    return html.escape(metric_of(record)) + where
+
+
+def _axis(values: Sequence[float], name: str) -> dict[str, Any]:
+    """A linear axis for the score, a logarithmic one with round ticks for costs."""
+    low, high = min(values), max(values)
+    if name == "score" or low <= 0:
+        margin = 0.12 * (high - low) or 0.05
+        return {"range": [low - margin, high + margin]}
+    margin = 0.07 * math.log10(high / low) or 0.1
+    ends = [math.log10(low) - margin, math.log10(high) + margin]
+    ticks = _ticks(10 ** ends[0], 10 ** ends[1])
+    return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": [rounded(name, tick) for tick in ticks]}
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`, the coarsest set that has at least four of them."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(1 + 0.1 * step for step in range(90))):
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(ticks) >= 4:
+            return ticks[:: math.ceil(len(ticks) / 9)]
+    return [low, high]
+
+
+def _layout(across: str, up: str) -> dict[str, Any]:
+    return {
+        "template": "none",
+        "showlegend": False,
+        "hovermode": "closest",
+        "margin": {"l": 70, "r": 22, "t": 34, "b": 58},
+        "xaxis": {"title": {"text": across, "standoff": 10}, "zeroline": False, "ticks": "outside", "ticklen": 4},
+        "yaxis": {"title": {"text": up, "standoff": 10}, "zeroline": False},
+    }

@@ -1,0 +1,167 @@
+"""The study in plain sentences: what won, what was searched, and how it stands against published networks."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hrsearch.objective import OBJECTIVES
+from hrsearch.pick import trained_of, value_of, winners
+from hrsearch.report.words import counted, metric_of, outcomes, plain, shown_of, spelled
+from hrsearch.study import Record, Trial
+
+
+def headline(record: Record) -> str:
+    """The one sentence that people remember."""
+    if not trained_of(record):
+        return "Nothing is trained yet"
+    for known in published(record):
+        faster = cheaper_than(record, known)
+        cost = cost_of(record)
+        if faster and cost:
+            share = (value_of(faster, cost) or 0.0) / (value_of(known, cost) or 1.0)
+            return f"{_capital(faster.name)} matches {known.name} at {share:.0%} of its {_noun(cost)}"
+    best = winners(record).get("best")
+    if best:
+        return f"{_capital(best.name)} leads with {metric_of(record)} {shown_of(best, 'score')}"
+    return f"{counted(len(record.front()), 'network')} on the front"
+
+
+def summary(record: Record) -> list[str]:
+    """What was searched and how it went: one sentence each."""
+    states = Counter(trial.state for trial in record.trials)
+    sentences = [f"{_judged(record)} from {record.attributes.get('space_path') or 'a space'}{_budget(record)}."]
+    if states["trained"]:
+        sentences.append(_trained(record, states["trained"]))
+        sentences.append(_front(record))
+    ends = Counter[str]()
+    for outcome in outcomes(record):
+        ends[outcome.state] += len(outcome.numbers)
+    said = [f"{count} {_ENDS.get(state, state)}" for state, count in ends.items()]
+    return [*sentences, f"{_capital(spelled(said))}."] if said else sentences
+
+
+def comparisons(record: Record) -> Iterator[str]:
+    """A sentence for every published network: who matches it for less, who beats it at the same cost."""
+    for known in (trial for trial in record.trials if trial.attributes.get("known")):
+        cost = cost_of(record)
+        if known.state != "trained" or cost is None or value_of(known, "score") is None:
+            yield f"{known.name} {_ENDS.get(known.state, known.state)}, so there is nothing to compare with."
+            continue
+        yield " ".join([_stands(record, known, cost), *_beaten(record, known, cost)])
+
+
+def published(record: Record) -> list[Trial]:
+    """Published networks that were trained."""
+    return [trial for trial in trained_of(record) if trial.attributes.get("known")]
+
+
+def standing_out(record: Record) -> dict[str, Trial]:
+    """The winners that the report shows; the smallest only where parameters count or no latency is known."""
+    found = winners(record)
+    judged = any(objective.name == "params" for objective in record.objectives)
+    if "fastest" in found and not judged:
+        found.pop("smallest", None)
+    return found
+
+
+def cost_of(record: Record) -> str | None:
+    """The cost to compare by: latency where it is known, else the first other cost of the study that is."""
+    judged = [objective.name for objective in record.objectives if objective.direction == "minimize"]
+    for name in ["latency", *judged, *OBJECTIVES]:
+        if OBJECTIVES[name].direction == "minimize" and any(value_of(t, name) is not None for t in trained_of(record)):
+            return name
+    return None
+
+
+def cheaper_than(record: Record, known: Trial) -> Trial | None:
+    """The cheapest candidate with at least the score of a published network, None unless it is cheaper."""
+    cost, bar = cost_of(record), value_of(known, "score")
+    if cost is None or bar is None:
+        return None
+    as_good = [trial for trial in _candidates(record, cost) if (value_of(trial, "score") or 0.0) >= bar]
+    cheapest = min(as_good, key=lambda trial: value_of(trial, cost) or 0.0, default=None)
+    limit = value_of(known, cost)
+    return cheapest if cheapest and limit is not None and (value_of(cheapest, cost) or 0.0) < limit else None
+
+
+def better_than(record: Record, known: Trial) -> Trial | None:
+    """The best candidate that costs no more than a published network, None unless its score is higher."""
+    cost, bar = cost_of(record), value_of(known, "score")
+    limit = value_of(known, cost) if cost else None
+    if cost is None or bar is None or limit is None:
+        return None
+    affordable = [trial for trial in _candidates(record, cost) if (value_of(trial, cost) or 0.0) <= limit]
+    best = max(affordable, key=lambda trial: value_of(trial, "score") or 0.0, default=None)
+    return best if best and (value_of(best, "score") or 0.0) > bar else None
+
+
+def _candidates(record: Record, cost: str) -> list[Trial]:
+    drawn = [trial for trial in trained_of(record) if not trial.attributes.get("known")]
+    return [trial for trial in drawn if None not in (value_of(trial, "score"), value_of(trial, cost))]
+
+
+_ENDS = {
+    "refused": "refused by a limit before training",
+    "failed": "failed",
+    "running": "being judged",
+    "lost": "cut off",
+}
+_NOUNS = {"latency": "latency", "flops": "FLOPs", "params": "parameters", "score": "score"}
+
+
+def _judged(record: Record) -> str:
+    finished = [trial for trial in record.trials if trial.state != "running"]
+    return f"{counted(len(finished), 'candidate')} judged"
+
+
+def _budget(record: Record) -> str:
+    budget = record.attributes.get("budget")
+    finished = sum(trial.state != "running" for trial in record.trials)
+    return f", of {budget:,} asked for" if budget and finished < budget else ""
+
+
+def _trained(record: Record, count: int) -> str:
+    runner = record.attributes.get("runner", {})
+    proxy, measure = runner.get("proxy", {}), runner.get("measure", {})
+    trained = f"{counted(count, 'network')} trained"
+    if {"steps", "data", "image"} <= proxy.keys():
+        side = proxy["image"]
+        trained += f" for {proxy['steps']:,} steps on {proxy['data']} at {side} × {side}"
+    timed = any(value_of(trial, "latency") is not None for trial in trained_of(record))
+    return trained + (f" and timed at {plain(measure['image'])}." if timed and "image" in measure else ".")
+
+
+def _front(record: Record) -> str:
+    nouns = spelled([_noun(objective.name) for objective in record.objectives])
+    at_once = " at once" if len(record.objectives) > 1 else ""
+    count = len(record.front())
+    stands = "one stands" if count == 1 else f"{count} stand"
+    return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}."
+
+
+def _stands(record: Record, known: Trial, cost: str) -> str:
+    figures = f"{metric_of(record)} {shown_of(known, 'score')} at {shown_of(known, cost)}"
+    place = "on the front" if known in record.front() else "behind the front"
+    return f"{_capital(known.name)} ({figures}) is {place}."
+
+
+def _beaten(record: Record, known: Trial, cost: str) -> Iterator[str]:
+    cheaper, better = cheaper_than(record, known), better_than(record, known)
+    if cheaper:
+        share = (value_of(cheaper, cost) or 0.0) / (value_of(known, cost) or 1.0)
+        yield (
+            f"{_capital(cheaper.name)} reaches its score with {share:.0%} of its {_noun(cost)} "
+            f"({shown_of(cheaper, cost)}, {shown_of(cheaper, 'score')})."
+        )
+    if better and better is not cheaper:
+        gain = (value_of(better, "score") or 0.0) - (value_of(known, "score") or 0.0)
+        yield f"{_capital(better.name)} scores {gain:+.3f} at no more {_noun(cost)} ({shown_of(better, cost)})."
+    if not cheaper and not better:
+        yield f"No candidate has its score at less {_noun(cost)}."
+
+
+def _noun(name: str) -> str:
+    return _NOUNS.get(name, name)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:] if text.startswith("trial") or " " in text else text

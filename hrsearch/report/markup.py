@@ -1,0 +1,39 @@
+"""HTML that cannot be written unescaped: plain text is escaped, only `Markup` goes in as it is."""
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Markup:
+    """Text that is HTML already."""
+
+    text: str
+
+
+Content = str | int | Markup | None | Iterable["Content"]
+
+
+def element(name: str, *content: Content, **attributes: str | None) -> Markup:
+    """`<name attributes>content</name>`; `class_` is the attribute class, `data_figure` is data-figure.
+
+    None is left out, as content and as an attribute.
+    """
+    given = (
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Markup(f"<{name}{''.join(given)}>{joined(content).text}</{name}>")
+
+
+def joined(content: Content) -> Markup:
+    """The content one after the other."""
+    if isinstance(content, Markup):
+        return content
+    if content is None:
+        return Markup("")
+    if isinstance(content, str | int):
+        return Markup(html.escape(str(content)))
+    return Markup("".join(joined(part).text for part in content))

@@ -1,0 +1,79 @@
+"""The page around the sections: one HTML file that needs no network, and the table beside it."""
+
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from hrsearch.report.figures import COLOURS, FIGURES
+from hrsearch.report.headline import headline
+from hrsearch.report.markup import Markup, element
+from hrsearch.report.sections import body
+from hrsearch.study import Record
+
+HERE = Path(__file__).parent
+# Nothing may be fetched: a browser refuses what is not in this file.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+
+
+def write_report(record: Record, path: Path) -> Path:
+    """Write the study's report to `path`, and `trials.csv` beside it. A reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path.with_name("trials.csv"), record.table().to_csv(index=False))
+    _write(path, page(record))
+    return path
+
+
+def page(record: Record) -> str:
+    """The report as one HTML document."""
+    head = element(
+        "head",
+        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        Markup('<meta name="color-scheme" content="light dark">'),
+        element("title", f"{record.name}: {headline(record)}"),
+        element("style", Markup(_colours() + _resource("style.css"))),
+    )
+    written = f"Written by hrsearch {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
+    noscript = element("noscript", element("p", "The figures need JavaScript; the tables do not.", class_="note"))
+    main = element("main", noscript, body(record), element("footer", written))
+    scripts = [element("script", Markup(text)) for text in (get_plotlyjs(), _figures(record), _resource("page.js"))]
+    return f"<!doctype html>\n{element('html', head, element('body', main, scripts), lang='en').text}\n"
+
+
+def _figures(record: Record) -> str:
+    """The figures' data as JavaScript; no text can end the script."""
+    entries = (f'"{name}": {figure(record).to_json()}' for name, figure in FIGURES.items())
+    data = "{" + ", ".join(entries) + "}"
+    return "const FIGURES = " + data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026") + ";"
+
+
+def _colours() -> str:
+    light = "".join(f"--{role}:{colour};" for role, (colour, _) in COLOURS.items())
+    dark = "".join(f"--{role}:{colour};" for role, (_, colour) in COLOURS.items())
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+
+
+def _version(record: Record) -> str:
+    versions = record.attributes.get("versions")
+    return str(versions.get("hrsearch", "")) if isinstance(versions, dict) else ""
+
+
+def _resource(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
