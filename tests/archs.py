@@ -1,22 +1,13 @@
-"""Architectures that the tests of networks are made of."""
+"""What the tests of networks are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from hrsearch.arch import Arch, Branch, Map, Part, Stage, Value
-from hrsearch.registry import BLOCKS, HEADS, LINKS, Registry
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-HRVIT_B1 = {
-    "channels": (32, 64, 128, 256),
-    "depths": ((1,), (1, 1), (1, 1, 6), (1, 1, 6), (1, 1, 6, 2), (1, 1, 2, 2)),
-    "head_dim": 32,
-    "ratios": (4, 4, 4, 4),
-}
-HRVIT_B2 = {
-    "channels": (48, 96, 240, 384),
-    "depths": ((1,), (1, 1), (1, 1, 6), (1, 1, 6), (1, 1, 6, 2), (1, 1, 6, 2)),
-    "head_dim": 24,
-    "ratios": (2, 3, 3, 3),
-}
+from hrsearch.arch import Map, Part, Value
+from hrsearch.registry import Registry
 
 
 def part(registry: Registry, kind: str, **options: Value) -> Part:
@@ -24,27 +15,41 @@ def part(registry: Registry, kind: str, **options: Value) -> Part:
     return Part.of(kind, {**registry.options(kind), **options})
 
 
-def hrvit(
-    channels: Sequence[int],
-    depths: Sequence[Sequence[int]],
-    *,
-    head_dim: int = 32,
-    ratios: Sequence[float] = (4, 4, 4, 4),
-    windows: Sequence[int] = (1, 2, 7, 7),
-    stem: int = 64,
-    head: Part | None = None,
-) -> Arch:
-    """A network of the HRViT family."""
-    stages = [Stage(part(LINKS, "conv_stem"), (Branch(stem, 4),))]
-    for row in depths:
-        branches = []
-        for index, depth in enumerate(row):
-            block = part(BLOCKS, "cross", window=windows[index], head_dim=head_dim, ratio=ratios[index])
-            branches.append(Branch(channels[index], 4 * 2**index, depth, block if depth else None, "layer"))
-        stages.append(Stage(part(LINKS, "hrvit"), tuple(branches)))
-    return Arch(tuple(stages), head or part(HEADS, "classify_hr"))
-
-
-def pyramid(*channels: int, stride: int = 4) -> list[Map]:
+def pyramid(*channels: int, stride: int = 4) -> tuple[Map, ...]:
     """Maps of these channels, the stride of the first doubling from map to map."""
-    return [Map(width, stride * 2**index) for index, width in enumerate(channels)]
+    return tuple(Map(width, stride * 2**index) for index, width in enumerate(channels))
+
+
+def maps_of(described: tuple[Map, ...], image: tuple[int, int], batch: int = 2, device: str = "cpu") -> list[Tensor]:
+    """Random maps in float64 as `described`, for an image of this height and width."""
+    sizes = [(-(-image[0] // each.stride), -(-image[1] // each.stride)) for each in described]
+    channels = [each.channels for each in described]
+    return [
+        torch.randn(batch, *shape, dtype=torch.float64, device=device)
+        for shape in ((width, *size) for width, size in zip(channels, sizes, strict=True))
+    ]
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """The module in float64 and eval mode, every weight and running statistic drawn at random (none is zero)."""
+    module = module.double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            random = torch.rand(tensor.shape, dtype=torch.float64, generator=generator)
+            tensor.copy_(0.5 + random if "running_var" in name else 0.4 * random - 0.15)
+    return module
+
+
+def params_of(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def flops_of(call: Callable[[], object]) -> int:
+    """Multiply-accumulates of a call on meta tensors, by torch's own counter."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    total: int = counter.get_total_flops()
+    assert total % 2 == 0
+    return total // 2
