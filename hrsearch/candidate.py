@@ -1,0 +1,36 @@
+"""What is sent to be judged, and what comes back. Both travel between processes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrsearch.arch import Arch
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to judge. `folder` is the study's; what is kept of the candidate is named by its number."""
+
+    number: int
+    digest: str
+    arch: Arch
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is known of a candidate once it is judged: user attributes of its trial, plain JSON (see `hrsearch.study`).
+
+    `outcome` is "trained", "refused" or "failed"; the last two give their `reason`.
+    """
+
+    attributes: Mapping[str, Any]
+
+
+def seed_of(*parts: object) -> int:
+    """A seed in [0, 2**32) that depends on every part, and on nothing else: not on the process, not on the platform."""
+    text = "|".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
