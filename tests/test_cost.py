@@ -1,0 +1,143 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hrsearch.arch import Arch
+from hrsearch.build import build
+from hrsearch.cost import cost, measure
+from hrsearch.cost.flops import count_module, size_at
+from hrsearch.cost.latency import _interval
+from hrsearch.errors import InputError
+from hrsearch.objective import parse_limit, readable
+from hrsearch.registry import ENGINES
+from hrsearch.space import load_arch, load_space
+
+# From the reference counts of the released networks: classifier at 224, backbone at 512.
+PUBLISHED = [("hrvit_b1", 19_685_152, 2_775_573_440), ("hrvit_b2", 32_486_408, 5_288_290_304)]
+
+
+def flops_of(arch: Arch, image: tuple[int, int], classes: int) -> float:
+    with torch.device("meta"):
+        network = build(arch, classes=classes).eval()
+        example = torch.zeros(1, 3, *image)
+    with FlopCounterMode(display=False) as counter:
+        network(example)
+    return counter.get_total_flops() / 2
+
+
+@pytest.mark.parametrize(("name", "params", "flops"), PUBLISHED)
+def test_published_networks_to_the_integer(name: str, params: int, flops: int) -> None:
+    counted = cost(load_arch(name), (224, 224), 1000)
+    assert (counted.params, counted.flops) == (params, flops)
+
+
+def test_the_sum_of_parts_is_the_whole_for_drawn_networks() -> None:
+    """Fifty candidates; takes some seconds because the other side builds and runs each whole network."""
+    space = load_space("hrvit")
+    for seed in range(50):
+        arch = space.sample(seed)[1]
+        image = (128, 192) if seed % 2 else (100, 130)
+        counted = cost(arch, image, 11)
+        assert counted.flops == flops_of(arch, image, 11), seed
+        assert sum(counted.flops_by_part.values()) == counted.flops
+        assert sum(counted.params_by_part.values()) == counted.params
+
+
+def test_params_are_those_of_the_built_network() -> None:
+    arch = load_space("hrvit").sample(5)[1]
+    with torch.device("meta"):
+        network = build(arch, classes=7)
+    counted = cost(arch, (64, 64), 7)
+    assert counted.params == sum(parameter.numel() for parameter in network.parameters())
+    for name, params in counted.params_by_part.items():
+        assert params == sum(p.numel() for p in network.get_submodule(name).parameters()), name
+
+
+def test_attention_is_counted_and_norms_are_not() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert count_module(Attention(), [(2, 3, 10, 8)]) == 2 * 3 * 2 * 10 * 10 * 8
+    assert count_module(nn.Sequential(nn.BatchNorm2d(4), nn.Upsample(scale_factor=2)), [(1, 4, 8, 8)]) == 0
+    assert count_module(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 6)), [(5, 4)]) == 5 * 4 * 6
+
+
+def test_a_warm_count_takes_milliseconds() -> None:
+    arch = load_arch("hrvit_b1")
+    cost(arch, (224, 224), 1000)
+    start = time.perf_counter()
+    cost(arch, (224, 224), 1000)
+    assert time.perf_counter() - start < 1.0  # milliseconds here; a second only fails if the memory is lost
+
+
+def test_sizes_round_up() -> None:
+    assert size_at((126, 93), 4) == (32, 24)
+
+
+def test_an_impossible_network_is_an_input_error() -> None:
+    space_text = load_space("hrvit").text.replace("head_dim: $head_dim", "head_dim: 24")
+    assert "head_dim: 24" in space_text
+    from hrsearch.space import Space
+
+    text = space_text.replace("  head_dim: [16, 32]", "")
+    space = Space.parse(text)
+    with pytest.raises(InputError, match="channels"):
+        for seed in range(40):
+            cost(space.sample(seed)[1], (64, 64), 3)
+
+
+def test_a_measurement_leaves_the_network_as_it_was() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    latency = measure(network, (64, 96), batch=2, seconds=0.3)
+    assert latency.image == (64, 96)
+    assert 0 < latency.low_ms <= latency.median_ms <= latency.high_ms
+    assert latency.runs >= 5
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_an_unknown_engine_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="did you mean 'eager'"):
+        measure(nn.Identity(), engine="eagr")
+    assert set(ENGINES) >= {"eager", "cuda"}
+
+
+def test_the_interval_holds_the_median_of_the_source() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(2000, 15, generator=generator)
+    inside = sum(low <= 0 <= high for low, high in (_interval(row.tolist()) for row in samples))
+    assert inside / 2000 > 0.95
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("flops=5G", "flops<=5G"), ("latency<=30ms", "latency<=30ms"), ("score=0.3", "score>=0.3"), ("params=1e7", "params<=10M")],
+)  # fmt: skip
+def test_a_limit_reads_and_shows(text: str, shown: str) -> None:
+    assert str(parse_limit(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("speed=3", "objective 'speed' does not exist; choose from"),
+        ("flop=3G", "did you mean 'flops'"),
+        ("flops", "cannot be read"),
+        ("flops=3X", "cannot be read"),
+        ("flops=0", "must be positive"),
+        ("flops=1.2.3", "is no number"),
+    ],
+)
+def test_a_wrong_limit_says_what_would_work(text: str, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_limit(text)
+    assert words in str(error.value)
+
+
+def test_readable() -> None:
+    assert [readable(value) for value in (5.01e9, 12.34e6, 999, 0.123)] == ["5.01G", "12.3M", "999", "0.123"]

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from hrsearch.document import shipped_folder
+from hrsearch.errors import InputError
+from hrsearch.runner import load_runner
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in shipped_folder("runners").glob("*.yaml")))
+def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
+    load_runner(name)
+    assert f"runners/{name}.yaml" in (shipped_folder("runners") / f"{name}.yaml").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("proxy:\n  steps: -3\n", "r.yaml:2: proxy.steps: it should be greater than 0, but got -3"),
+        ("proxy:\n  stps: 3\n", "r.yaml:2: proxy.stps: key 'stps' does not exist; did you mean 'steps'?"),
+        ("proxi: {}\n", "r.yaml:1: proxi: key 'proxi' does not exist; did you mean 'proxy'?"),
+        ("search: {limits: [speed=3]}\n", "r.yaml:1: search.limits: objective 'speed' does not exist"),
+        ("search: {objectives: [score, score]}\n", "each objective once"),
+        ("- 3\n", "expected a mapping"),
+        ("proxy: {steps: 3, steps: 4}\n", "proxy.steps is given twice"),
+    ],
+)
+def test_a_wrong_runner_says_where(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_runner(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_runner_names_what_exists() -> None:
+    with pytest.raises(InputError, match="did you mean 'laptop'"):
+        load_runner("laptob")

@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import pytest
+
+from hrsearch.arch import Arch
+from hrsearch.errors import InputError
+from hrsearch.space import Knob, Space, load_arch, load_space
+
+SMALL = """
+task: segment
+knobs:
+  stages: [4, 5]
+  width1: [16, 32]
+  width2: [32, 64]
+  depth2: [0, 1]
+  window2: [2, 4]
+require:
+  - $width1 < $width2
+net:
+  blocks:
+    fine: {kind: cross, window: 1, head_dim: 16, ratio: 2}
+    coarse: {kind: cross, window: $window2, head_dim: 16, ratio: 2}
+    two: {kind: hr}
+  stages:
+    - {when: $stages == 4, link: conv_stem, channels: 16, stride: 4}
+    - {when: $stages == 5, link: hr_stem, channels: 16, stride: 4, depth: 1, block: two}
+    - {when: $stages == 5, link: {kind: irds, variant: a}, channels: $width1, stride: 8}
+    - {link: hrvit, channels: [$width1], depth: 1, block: fine, norm: layer}
+    - {link: hrvit, channels: [$width1, $width2], depth: [1, $depth2], block: [fine, coarse], norm: layer, repeat: 2}
+  head: {kind: segformer, width: 32}
+"""
+
+
+def changed(old: str, new: str) -> str:
+    assert SMALL.count(old) == 1, old
+    return SMALL.replace(old, new)
+
+
+def first(knob: Knob) -> object:
+    return knob.values[0]
+
+
+def test_a_row_resolves_to_branches() -> None:
+    arch = Space.parse(SMALL).arch({"stages": 4, "width1": 16, "width2": 64, "depth2": 1, "window2": 4})
+    assert [len(stage.branches) for stage in arch.stages] == [1, 1, 2, 2]
+    fine, coarse = arch.stages[-1].branches
+    assert (fine.channels, fine.stride, fine.depth) == (16, 4, 1)
+    assert (coarse.channels, coarse.stride, coarse.depth) == (64, 8, 1)
+    assert coarse.block is not None
+    assert coarse.block.keywords() == {"window": 4, "head_dim": 16, "ratio": 2.0}
+
+
+def test_five_stages_shift_the_rest_an_octave() -> None:
+    arch = Space.parse(SMALL).arch({"stages": 5, "width1": 16, "width2": 64, "depth2": 0})
+    assert [stage.branches[0].stride for stage in arch.stages] == [4, 8, 8, 8, 8]
+
+
+def test_a_knob_that_the_network_does_not_read_is_not_drawn() -> None:
+    read = []
+
+    def choose(knob: Knob) -> object:
+        read.append(knob.name)
+        return knob.values[1] if knob.name == "width2" else knob.values[0]
+
+    draw = Space.parse(SMALL).draw(choose)  # type: ignore[arg-type]
+    assert draw.arch is not None
+    assert read == ["stages", "width1", "width2", "depth2"]  # depth2 is 0: no block, so no window
+    assert list(draw.setting) == read
+
+
+def test_a_requirement_refuses_before_anything_is_built() -> None:
+    choices = {"stages": 4, "width1": 32, "width2": 32, "depth2": 0}
+    draw = Space.parse(SMALL).draw(lambda knob: choices[knob.name])
+    assert draw.arch is None
+    assert draw.refused == "$width1 < $width2"
+
+
+def test_identity_is_of_the_resolved_network() -> None:
+    spelled = changed("two: {kind: hr}", "two: {kind: hr, ratio: 4}").replace("ratio: 2}", "ratio: 2.0}")
+    setting = {"stages": 5, "width1": 16, "width2": 32, "depth2": 1, "window2": 2}
+    assert Space.parse(SMALL).arch(setting).digest() == Space.parse(spelled).arch(setting).digest()
+    other = Space.parse(SMALL).arch(setting | {"window2": 4})
+    assert Space.parse(SMALL).arch(setting).digest() != other.digest()
+
+
+def test_an_architecture_survives_json() -> None:
+    arch = Space.parse(SMALL).sample(3)[1]
+    assert Arch.from_dict(arch.to_dict()) == arch
+
+
+def test_sampling_follows_the_seed() -> None:
+    space = Space.parse(SMALL)
+    assert space.sample(1) == space.sample(1)
+    assert len({space.sample(seed)[1].digest() for seed in range(30)}) > 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("depth: 1, block: two", "depht: 1, block: two", "space.yaml:18: net.stages[1].depht: key 'depht' does not exist; did you mean 'depth'?"),
+        ("knobs:", "knob:", "space.yaml:3: knob: key 'knob' does not exist; did you mean 'knobs'?"),
+        ("task: segment", "task: segmnt", "space.yaml:2: task: task 'segmnt' does not exist; did you mean 'segment'?"),
+        ("block: two}", "block: tow}", "space.yaml:18: net.stages[1].block: block 'tow' does not exist; did you mean 'two'?"),
+        ("link: hr_stem", "link: hr_stm", "space.yaml:18: net.stages[1].link: link 'hr_stm' does not exist; did you mean 'hr_stem'?"),
+        ("{kind: hr}", "{kind: hr, ration: 2}", "space.yaml:15: net.blocks.two.ration: key 'ration' does not exist; did you mean 'ratio'?"),
+        ("window: $window2", "window: $windw2", "space.yaml:14: net.blocks.coarse.window: knob $windw2 does not exist; did you mean 'window2'?"),
+        ("depth: [1, $depth2]", "depth: [1, 1]", "space.yaml:7: knobs.depth2: no network uses this knob; use it under net or remove it"),
+        ("$width1 < $width2", "$width1 > $width2*2", "space.yaml:10: require[0]: '$width1 > $width2*2' holds for no values of its knobs (width1: [16, 32]; width2: [32, 64])"),
+        ("$width1 < $width2", "$width1 < widht2", "space.yaml:10: require[0]: 'widht2' is no knob; a knob is written $widht2, a text in quotes"),
+        ("depth2: [0, 1]", "depth2: {from: 1, to: 0}", "space.yaml:7: knobs.depth2: from <= to and step > 0 must hold, but got from=1, to=0, step=1"),
+        ("depth2: [0, 1]", "depth2: [0, 0]", "space.yaml:7: knobs.depth2: each value once, but got [0, 0]"),
+        ("task: segment", "task: segment\nknown: [hrvit_b9]", "space.yaml:3: known[0]: hrvit_b9: no such file, and no shipped spaces/nets entry of that name; did you mean 'hrvit_b3'?"),
+        ("task: segment", "task: [", "no valid YAML"),
+        ("head: {kind: segformer, width: 32}", "", "space.yaml:11: net: expected either head (one for all tasks) or heads (one per task)"),
+    ],
+)  # fmt: skip
+def test_an_error_says_where_and_what_would_work(old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Space.parse(changed(old, new))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("depth: [1, $depth2]", "depth: [1, $depth2, 1]", "net.stages[4].depth: 3 values for 2 branches (channels: [$width1, $width2])"),
+        ("window: $window2", "window: $window2 * 1.5", "net.blocks.coarse.window: expected a whole number, but got 3.0"),
+        ("channels: 16, stride: 4, depth: 1", "channels: 0, stride: 4, depth: 1", "net.stages[1].channels: expected a whole number of at least 1, but got 0"),
+        ("when: $stages == 4", "when: $stages", "net.stages[0].when: expected true or false, but got 5"),
+        ("block: two", "block: $width1", "net.stages[1].block: block 16 does not exist; choose from"),
+    ],
+)  # fmt: skip
+def test_an_error_of_a_drawn_value_says_where(old: str, new: str, message: str) -> None:
+    choices = {"stages": 5, "width1": 16, "width2": 32, "depth2": 1, "window2": 2}
+    with pytest.raises(InputError) as error:
+        Space.parse(changed(old, new)).arch(choices)
+    assert message in str(error.value)
+
+
+def test_a_setting_must_fit() -> None:
+    space = Space.parse(SMALL)
+    with pytest.raises(InputError, match="knob 'widht1' does not exist; did you mean 'width1'"):
+        space.arch({"widht1": 16})
+    with pytest.raises(InputError, match="knob 'width1' has no value 17"):
+        space.arch({"width1": 17})
+    with pytest.raises(InputError, match="is read by this network but not set"):
+        space.arch({"stages": 4})
+
+
+def test_a_missing_file_names_what_exists(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file.*did you mean 'hrvit'"):
+        load_space("hrvi")
+    with pytest.raises(InputError, match="no such file"):
+        load_space(tmp_path / "absent.yaml")
+
+
+def test_a_network_has_no_knobs(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(SMALL)
+    with pytest.raises(InputError, match="a network has no knobs"):
+        load_arch(path)
+
+
+def test_shipped_spaces_load_and_know_their_networks() -> None:
+    space = load_space("hrvit")
+    assert [name for name, _ in space.known] == ["hrvit_b1"]
+    assert space.known[0][1].head.kind == "segformer"
+    assert load_arch("hrvit_b1").head.kind == "classify_hr"
