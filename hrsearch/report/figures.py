@@ -6,6 +6,7 @@ data is left out of the page.
 
 import html
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from hrsearch.front import hypervolume_growth, non_dominated, ranges_of
 from hrsearch.objective import objective_of
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.headline import standing_out
-from hrsearch.report.words import TITLES, design_of, metric_of, plain, rounded, shown_of
+from hrsearch.report.words import TITLES, design_of, metric_of, plain, shown, shown_of
 from hrsearch.study import Record, Trial
 
 # role: (on light, on dark), after Okabe and Ito (2008): distinct for colour-blind eyes, too, and never the only sign
@@ -167,6 +168,7 @@ def _add_winners(figure: go.Figure, record: Record, across: str, up: str) -> Non
         text=[f"<b>{', '.join(choices)}</b>" for choices in found.values()],
         textposition="top center",
         marker={"size": 17, "symbol": "circle-open", "line": {"width": 2}, "color": COLOURS["winner"][0]},
+        cliponaxis=False,
         hoverinfo="skip",
         meta={"role": "winner"},
     )
@@ -227,7 +229,12 @@ def _axis(values: Sequence[float], name: str) -> dict[str, Any]:
     margin = 0.07 * math.log10(high / low) or 0.1
     ends = [math.log10(low) - margin, math.log10(high) + margin]
     ticks = _ticks(10 ** ends[0], 10 ** ends[1])
-    return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": [rounded(name, tick) for tick in ticks]}
+    return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": [tick_text(name, tick) for tick in ticks]}
+
+
+def tick_text(name: str, value: float) -> str:
+    """A round value without trailing zeros and without the unit that the axis has: 0.4, 40, 5 G."""
+    return re.sub(r"\.0+(?= |$)|(\.\d*?[1-9])0+(?= |$)", r"\1", shown(name, value)).removesuffix(" ms")
 
 
 def _ticks(low: float, high: float) -> list[float]:

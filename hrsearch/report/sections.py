@@ -296,7 +296,8 @@ def _growing(record: Record) -> str:
     shares = growth_of(record)
     last = max(len(shares) // 4, 1)
     gained = 1 - shares[-1 - last] / shares[-1] if len(shares) > last and shares[-1] else 1.0
-    late = f" The last {counted(last, 'trial')} added {gained:.1%} of it." if len(shares) > 4 else ""
+    added = f"{gained:.1%} of it" if gained >= 5e-4 else "nothing"
+    late = f" The last {counted(last, 'trial')} added {added}." if len(shares) > 4 else ""
     return (
         "How much of the box between the worst and the best values seen the front dominates; costs on a log scale."
         + late

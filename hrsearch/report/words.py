@@ -38,11 +38,6 @@ def shown(name: str, value: float | None) -> str:
     return f"{digits(value / size)} {suffix}".rstrip()
 
 
-def rounded(name: str, value: float) -> str:
-    """A round value of an objective, without trailing zeros: 0.4, 40 ms, 5 G."""
-    return re.sub(r"\.0+(?= |$)|(\.\d*?[1-9])0+(?= |$)", r"\1", shown(name, value))
-
-
 def digits(value: float) -> str:
     """Three significant digits: 1.20, 41.2, 1230."""
     return f"{value:#.3g}".rstrip(".") if 1e-3 <= abs(value) < 1000 else f"{value:,.0f}"
@@ -76,8 +71,6 @@ def design(arch: Arch) -> str:
     """A network in one line: `16·32·64·128 channels, 6·5·16·4 blocks at 1/4 to 1/32, cross`."""
     branches = [branch for stage in arch.stages for branch in stage.branches]
     strides = sorted({branch.stride for branch in branches})
-    if not strides:
-        return "the head alone"
     rows = [[branch for branch in branches if branch.stride == stride] for stride in strides]
     channels = "·".join(str(row[-1].channels) for row in rows)
     depths = "·".join(str(sum(branch.depth for branch in row)) for row in rows)

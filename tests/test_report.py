@@ -1,0 +1,304 @@
+"""The report's words, drawings, figures and page."""
+
+import csv
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from example_study import HRVIT_B1, example_arch, example_record, store
+
+from hrsearch.report import FIGURES, write_report
+from hrsearch.report.drawing import drawing
+from hrsearch.report.figures import hover, tick_text
+from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, summary
+from hrsearch.report.markup import Markup, element
+from hrsearch.report.page import page
+from hrsearch.report.words import design, duration, outcomes, plain, shown, study_argument
+from hrsearch.study import Record, Trial
+
+STUDIES = {
+    "nothing": example_record(0),
+    "only running": example_record(0, running=2, lost=1),
+    "nothing trained": example_record(0, refused=3, failed=2, running=1),
+    "one": example_record(1),
+    "two": example_record(2, known=()),
+    "everything": example_record(40, refused=6, failed=5, running=2, lost=1),
+    "params only": example_record(30, objectives=("score", "params")),
+    "costs only": example_record(20, objectives=("latency", "flops")),
+    "score only": example_record(20, objectives=("score",)),
+}
+
+
+def changed(record: Record, **attributes: Any) -> Record:
+    """The record with these attributes in every trial."""
+    trials = (dataclasses.replace(one, attributes={**one.attributes, **attributes}) for one in record.trials)
+    return dataclasses.replace(record, trials=tuple(trials))
+
+
+class Reader(HTMLParser):
+    """Checks that elements are closed in order, and collects names, links and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: set[str] = set()
+        self.links: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.links += [value or "" for key, value in attrs if key in ("href", "src")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+
+def read(record: Record) -> Reader:
+    reader = Reader()
+    reader.feed(page(record))
+    assert reader.open == []
+    return reader
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_page_that_needs_no_network(name: str) -> None:
+    reader = read(STUDIES[name])
+    assert set(reader.links) <= {"trials.csv"}
+    assert "How to go on" in reader.texts
+    assert not {"img", "link", "iframe"} & reader.names
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_figure_renders_every_study(name: str, study: str) -> None:
+    figure = FIGURES[name](STUDIES[study])
+    assert "NaN" not in figure.to_json()
+    assert all(trace.meta["role"] for trace in figure.data)
+
+
+def test_figures_of_the_example_have_data() -> None:
+    filled = {name for name, figure in FIGURES.items() if figure(STUDIES["everything"]).data}
+    assert filled == set(FIGURES) - {"score_against_params"}
+    assert FIGURES["score_against_params"](STUDIES["params only"]).data
+
+
+def test_points_of_a_figure_are_the_trained_trials() -> None:
+    record = STUDIES["everything"]
+    traces = FIGURES["score_against_flops"](record).data
+    numbers = sorted(number for trace in traces for number in trace.customdata or ())
+    assert numbers == [trial.number for trial in record.trained]
+
+
+def test_two_hundred_trials_stay_small(tmp_path: Path) -> None:
+    path = write_report(example_record(200), tmp_path / "report.html")
+    assert path.stat().st_size < 6e6
+
+
+def test_table_of_trials_lies_beside_the_page(tmp_path: Path) -> None:
+    record = STUDIES["everything"]
+    write_report(record, tmp_path / "deep" / "report.html")
+    with (tmp_path / "deep" / "trials.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in rows] == [trial.number for trial in record.trials]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["report.html", "trials.csv"]
+
+
+def test_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_report(STUDIES["one"], tmp_path / "report.html")
+    before = path.read_bytes()
+
+    def broken(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(OSError, match="no space"):
+        write_report(STUDIES["everything"], path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_stored_study_and_its_record_give_the_same_page(tmp_path: Path) -> None:
+    from hrsearch.study import read_study
+
+    record = example_record(6, refused=1, failed=1, running=1, folder=tmp_path / "stored")
+    stored = read_study(store(record))
+    assert headline(stored) == headline(record)
+    assert [trial.state for trial in stored.trials] == [trial.state for trial in record.trials]
+
+
+NASTY = "</script><script>alert(1)</script><b>&\"'"
+
+
+def test_text_from_outside_is_harmless() -> None:
+    record = changed(STUDIES["everything"], reason=NASTY, known=NASTY, violations=None)
+    trials = tuple(dataclasses.replace(trial, knobs={NASTY: NASTY}) for trial in record.trials)
+    attributes = {**record.attributes, "space": NASTY, "space_path": NASTY, "machine": {NASTY: NASTY}}
+    record = dataclasses.replace(record, name=NASTY, attributes=attributes, trials=trials)
+    text = page(record)
+    assert "<script>alert" not in text
+    assert text.count("</script>") == 3
+    assert "alert(1)" in "".join(read(record).texts)
+
+
+def test_hover_shows_markup_as_text() -> None:
+    trial = dataclasses.replace(STUDIES["one"].trials[0], knobs={"<i>": "<b>"})
+    assert "&lt;i&gt; &lt;b&gt;" in hover(trial)
+
+
+def test_element_escapes_text_and_attributes_but_not_markup() -> None:
+    inner = element("b", "<&>", None, 3)
+    assert inner == Markup("<b>&lt;&amp;&gt;3</b>")
+    assert element("i", [inner, ["x"]], class_='"', data_figure=None).text == f'<i class="&quot;">{inner.text}x</i>'
+
+
+def test_report_needs_no_torch() -> None:
+    code = "import sys, hrsearch.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def trial_with(number: int, score: float, latency: float, known: str | None = None) -> Trial:
+    base = STUDIES["one"].trials[0].attributes
+    found = {
+        **base,
+        "score": {**base["score"], "value": score},
+        "latency": {**base["latency"], "median_ms": latency},
+        "flops": int(latency * 1e8),
+        "known": known,
+    }
+    return Trial(number, "trained", {}, found, (score, latency * 1e8, latency), None, None)
+
+
+def study_of(*trials: Trial) -> Record:
+    return dataclasses.replace(STUDIES["one"], trials=trials)
+
+
+def test_headline_names_who_matches_a_published_network_for_less() -> None:
+    record = study_of(
+        trial_with(0, 0.40, 40, "hrvit_b1"), trial_with(1, 0.41, 20), trial_with(2, 0.5, 39), trial_with(3, 0.3, 5)
+    )
+    known = record.trials[0]
+    faster, better = cheaper_than(record, known), better_than(record, known)
+    assert (faster, better) == (record.trials[1], record.trials[2])
+    assert headline(record) == "Trial 1 matches hrvit_b1 at 50% of its latency"
+    (sentence,) = comparisons(record)
+    assert "reaches its score with 50% of its latency (20.0 ms, 0.410)" in sentence
+    assert "Trial 2 scores +0.100 at no more latency (39.0 ms)" in sentence
+
+
+def test_headline_does_not_boast() -> None:
+    record = study_of(trial_with(0, 0.40, 40, "hrvit_b1"), trial_with(1, 0.39, 39))
+    assert headline(record) == "hrvit_b1 leads with mIoU 0.400"
+    assert list(comparisons(record)) == [
+        "hrvit_b1 (mIoU 0.400 at 40.0 ms) is on the front. No candidate has its score at less latency."
+    ]
+    assert headline(STUDIES["nothing"]) == "Nothing is trained yet"
+
+
+def test_published_network_that_failed_is_said_so() -> None:
+    failed = dataclasses.replace(trial_with(0, 0.4, 40, "hrvit_b3"), state="failed")
+    assert list(comparisons(study_of(failed))) == ["hrvit_b3 failed, so there is nothing to compare with."]
+
+
+def test_summary_counts_everything() -> None:
+    text = " ".join(summary(STUDIES["everything"]))
+    assert text.startswith("51 candidates judged from spaces/hrvit.yaml, of 200 asked for. 40 networks trained")
+    assert text.endswith("6 refused by a limit before training, 5 failed, 1 cut off and 2 being judged.")
+
+
+def test_reasons_are_counted_without_their_numbers() -> None:
+    failed = [
+        dataclasses.replace(trial, state="failed", attributes={"reason": f"the loss is not finite at step {step}"})
+        for step, trial in enumerate(STUDIES["everything"].trials[:3])
+    ]
+    refused = dataclasses.replace(
+        failed[0], number=9, state="refused", attributes={"violations": {"flops<=6G": 0.2, "latency<=30ms": -0.1}}
+    )
+    unknown = dataclasses.replace(failed[0], number=10, attributes={})
+    found = {one.reason: one.numbers for one in outcomes(study_of(*failed, refused, unknown))}
+    assert found == {
+        "breaks flops<=6G": (9,),
+        "the loss is not finite at step …": (0, 1, 2),
+        "no reason was recorded": (10,),
+    }
+
+
+def test_trial_whose_lease_ran_out_is_lost() -> None:
+    assert [one.state for one in outcomes(STUDIES["only running"])] == ["lost", "running"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("score", 0.41234, "0.412"),
+        ("latency", 41.249, "41.2 ms"),
+        ("latency", 1234.5, "1,234 ms"),
+        ("flops", 5.012e9, "5.01 G"),
+        ("flops", 1.2e9, "1.20 G"),
+        ("params", 411_000, "411 k"),
+        ("params", 12, "12.0"),
+        ("score", None, "–"),
+    ],
+)
+def test_values_as_a_person_writes_them(name: str, value: float | None, text: str) -> None:
+    assert shown(name, value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [("latency", 40.0, "40"), ("latency", 1.5, "1.5"), ("flops", 5e9, "5 G"), ("flops", 1.5e9, "1.5 G")],
+)
+def test_ticks_have_no_trailing_zeros(name: str, value: float, text: str) -> None:
+    assert tick_text(name, value) == text
+
+
+def test_design_in_one_line() -> None:
+    assert design(example_arch(HRVIT_B1)) == "32·64·128·256 channels, 6·5·24·4 blocks at 1/4 to 1/32, cross"
+
+
+def test_drawing_has_a_bar_for_every_block_and_a_line_for_every_path() -> None:
+    arch = example_arch(HRVIT_B1)
+    svg = drawing(arch).text
+    assert svg.count("<rect") == sum(max(branch.depth, 1) for stage in arch.stages for branch in stage.branches)
+    inside = sum(len(stage.branches) for stage in arch.stages)
+    between = [1, 1, 2, 6, 9, 12, 16]
+    assert svg.count("<line") == inside + sum(between)
+    assert "6 × cross (head_dim 16, ratio 4, window 7)" in svg
+
+
+def test_commands_name_the_study() -> None:
+    assert study_argument(example_record(1)) == "example"
+    assert study_argument(example_record(1, folder=Path("/data/my study"))) == "'/data/my study'"
+    texts = " ".join(read(STUDIES["everything"]).texts)
+    assert "hrsearch export example --pick knee --to winner/" in texts
+    assert "hrsearch train winner/ --data digits" in texts
+    assert "hrsearch run spaces/hrvit.yaml --name example --budget 200" in texts
+
+
+def test_flops_are_explained_once() -> None:
+    texts = " ".join(read(STUDIES["everything"]).texts)
+    assert texts.count("one multiply-accumulate is one") == 1
+
+
+def test_small_words() -> None:
+    assert [duration(seconds) for seconds in (48, 720, 6120)] == ["48 s", "12 min", "1 h 42 min"]
+    assert plain([512, 512]) == "512 × 512"
+    assert plain(("score", "flops")) == "score, flops"
+    assert (plain(4096), plain(True), plain([])) == ("4,096", "True", "–")
+
+
+def test_figure_data_is_json() -> None:
+    found = re.search(r"const FIGURES = (.*?);</script>", page(STUDIES["everything"]), re.S)
+    assert found
+    assert set(json.loads(found[1])) == set(FIGURES)
