@@ -151,3 +151,12 @@ def test_errors_name_the_stage(stage: Stage, message: str) -> None:
 
 def test_pyramid_helper_doubles_strides() -> None:
     assert [each.stride for each in pyramid(1, 2, 3, stride=8)] == [8, 16, 32]
+
+
+def test_half_precision_trains() -> None:
+    network = build(SMALL, classes=5)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.randn(2, 3, 45, 77))
+    assert logits.dtype is torch.bfloat16
+    logits.float().square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
