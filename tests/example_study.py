@@ -121,7 +121,7 @@ def _drawn(outcome: str, random_numbers: random.Random, objectives: Sequence[str
     if outcome == "refused":
         known |= {
             "outcome": "refused",
-            "reason": "flops 7.1G is above the limit flops<=6G",
+            "reason": "flops<=6G does not hold (flops is 7.1G)",
             "violations": {"flops<=6G": 0.18},
         }
     elif outcome == "failed":
@@ -171,7 +171,7 @@ def _flops(branch: Branch) -> int:
 
 _STATES = {
     "trained": TrialState.COMPLETE,
-    "refused": TrialState.FAIL,
+    "refused": TrialState.PRUNED,
     "failed": TrialState.FAIL,
     "running": TrialState.RUNNING,
     "lost": TrialState.RUNNING,

@@ -213,8 +213,17 @@ def test_published_network_that_failed_is_said_so() -> None:
 
 def test_summary_counts_everything() -> None:
     text = " ".join(summary(STUDIES["everything"]))
-    assert text.startswith("51 candidates judged from spaces/hrvit.yaml, of 200 asked for. 40 networks trained")
+    assert text.startswith(
+        "51 candidates judged from spaces/hrvit.yaml; 45 of the budget of 200 are spent. 40 networks trained"
+    )
     assert text.endswith("6 refused by a limit before training, 5 failed, 1 cut off and 2 being judged.")
+
+
+def test_spent_budget_is_not_mentioned() -> None:
+    record = dataclasses.replace(STUDIES["everything"], attributes=STUDIES["everything"].attributes | {"budget": 45})
+    assert summary(record)[0] == "51 candidates judged from spaces/hrvit.yaml."
+    assert "the study is complete" in page(record)
+    assert "the same command finishes the study" in page(STUDIES["everything"])
 
 
 def test_reasons_are_counted_without_their_numbers() -> None:

@@ -28,7 +28,7 @@ def headline(record: Record) -> str:
 def summary(record: Record) -> list[str]:
     """What was searched and how it went: one sentence each."""
     states = Counter(trial.state for trial in record.trials)
-    sentences = [f"{_judged(record)} from {record.attributes.get('space_path') or 'a space'}{_budget(record)}."]
+    sentences = [_judged(record)]
     if states["trained"]:
         sentences.append(_trained(record, states["trained"]))
         sentences.append(_front(record))
@@ -108,15 +108,20 @@ _ENDS = {
 _NOUNS = {"latency": "latency", "flops": "FLOPs", "params": "parameters", "score": "score"}
 
 
+def is_finished(record: Record) -> bool:
+    """Whether the budget is spent. It counts what was trained or failed in it; a refusal costs nothing."""
+    return _spent(record) >= int(record.attributes.get("budget") or 0)
+
+
+def _spent(record: Record) -> int:
+    return sum(trial.state in ("trained", "failed") for trial in record.trials)
+
+
 def _judged(record: Record) -> str:
-    finished = [trial for trial in record.trials if trial.state != "running"]
-    return f"{counted(len(finished), 'candidate')} judged"
-
-
-def _budget(record: Record) -> str:
-    budget = record.attributes.get("budget")
     finished = sum(trial.state != "running" for trial in record.trials)
-    return f", of {budget:,} asked for" if budget and finished < budget else ""
+    space = record.attributes.get("space_path") or "a space"
+    left = f"; {_spent(record):,} of the budget of {record.attributes['budget']:,} are spent"
+    return f"{counted(finished, 'candidate')} judged from {space}{'' if is_finished(record) else left}."
 
 
 def _trained(record: Record, count: int) -> str:

@@ -10,7 +10,7 @@ from hrsearch.arch import Arch
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.drawing import drawing
 from hrsearch.report.figures import FIGURES, growth_of
-from hrsearch.report.headline import comparisons, headline, standing_out, summary
+from hrsearch.report.headline import comparisons, headline, is_finished, standing_out, summary
 from hrsearch.report.markup import Content, Markup, element, joined
 from hrsearch.report.words import (
     NOTHING,
@@ -184,12 +184,8 @@ def next_steps(record: Record) -> Markup:
                 "or --data PATH: a folder with images/ and masks/",
             ),
         ]
-    finished = sum(trial.state != "running" for trial in record.trials)
-    why = (
-        "the same command finishes the study; a larger budget searches on"
-        if finished < budget
-        else "the study is complete; a larger --budget searches on"
-    )
+    going = "a larger --budget searches on"
+    why = f"the study is complete; {going}" if is_finished(record) else f"the same command finishes the study; {going}"
     steps += [
         _step("Go on searching", run, why),
         _step("Write this page again", f"hrsearch report {study}", "from the study as it stands"),
