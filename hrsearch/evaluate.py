@@ -70,3 +70,8 @@ def _save(network: Network, path: Path) -> None:
     partial = path.with_suffix(".partial")
     save_file({name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}, partial)
     partial.replace(path)  # a kill in mid-write leaves no half file under the final name
+
+
+def prepare() -> None:
+    """What every worker does first: one thread, and out-of-memory as an exception where the system allows it."""
+    torch.set_num_threads(1)

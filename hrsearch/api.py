@@ -1,0 +1,186 @@
+"""The whole road from Python: search a space, read the study, report on it, export its winners."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hrsearch.arch import Arch
+from hrsearch.errors import InputError
+from hrsearch.objective import Cost, parse_limit
+from hrsearch.runner import Runner, load_runner
+from hrsearch.space import Space, load_space
+from hrsearch.study import Record, Trial, folder_of, read_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hrsearch.search.driver import Event
+
+HOME = Path("studies")
+PROTOCOL = 1  # grows when the same runner starts to mean another way of judging
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study in its folder. Every call reads it as it stands now."""
+
+    folder: Path
+    ending: str = ""  # why the search that returned it ended
+
+    @property
+    def record(self) -> Record:
+        """All that is stored."""
+        return read_study(self.folder)
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """One row per trial: state, figures, a column per knob."""
+        return self.record.table()
+
+    def front(self) -> tuple[Trial, ...]:
+        """Trained trials that no other one beats in every objective, best score first."""
+        return self.record.front()
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, by default `report.html` in the study's folder, and `trials.csv` beside it."""
+        from hrsearch.report import write_report
+
+        return write_report(self.record, Path(path) if path else self.folder / "report.html")
+
+    def export(self, choice: str, to: str | Path) -> Path:
+        """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`."""
+        from hrsearch.export import export
+
+        return export(self.record, choice, Path(to))
+
+
+def search(
+    space: Space | str | Path,
+    runner: Runner | str | Path = "laptop",
+    budget: int = 200,
+    *,
+    name: str | None = None,
+    data: str | None = None,
+    objectives: Sequence[str] = (),
+    limits: Sequence[str] = (),
+    home: Path = HOME,
+    on_event: "Callable[[Event], None]" = lambda event: None,
+) -> Study:
+    """Search until the study holds `budget` candidates in total; the same call again resumes it.
+
+    `data`, `objectives` and `limits` replace what the runner says. The study lies in `home / name`; its name is the
+    space's by default.
+    """
+    if budget < 1:
+        raise InputError(f"budget: at least 1 candidate, but got {budget}")
+    space = space if isinstance(space, Space) else load_space(space)
+    runner = runner if isinstance(runner, Runner) else load_runner(runner)
+    runner = with_changes(runner, data=data, objectives=objectives, limits=limits)
+    if space.task != "segment":
+        raise InputError(f"{space.path}: the proxy trains for task 'segment', but got {space.task!r}")
+    folder = folder_of(name or space.path.stem, home)
+    return _searched(space, runner, budget, folder, on_event)
+
+
+def with_changes(
+    runner: Runner, *, data: str | None = None, objectives: Sequence[str] = (), limits: Sequence[str] = ()
+) -> Runner:
+    """The runner with other data, objectives or further limits; they are checked as if they stood in its file."""
+    for limit in limits:
+        parse_limit(limit)
+    plain = runner.model_dump()
+    if data:
+        plain["proxy"]["data"] = data
+    if objectives:
+        plain["search"]["objectives"] = tuple(objectives)
+    named = {parse_limit(limit).objective for limit in limits}
+    kept = [limit for limit in runner.search.limits if parse_limit(limit).objective not in named]
+    plain["search"]["limits"] = (*kept, *limits)
+    return Runner.model_validate(plain)
+
+
+def cost_counter(runner: Runner, classes: int) -> Callable[[Arch], Cost]:
+    """Counts a network's exact costs at the size at which the runner deploys it."""
+    from hrsearch.cost import cost
+
+    return lambda arch: cost(arch, runner.measure.image, classes)
+
+
+def machine() -> dict[str, Any]:
+    """The machine as far as it bears on a measurement."""
+    from hrsearch.cost.latency import processor
+
+    return {
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a score or a latency depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("hrsearch", "torch", "optuna", "fvcore", "numpy", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _searched(
+    space: Space, runner: Runner, budget: int, folder: Path, on_event: "Callable[[Event], None]"
+) -> Study:
+    from hrsearch.evaluate import Evaluate, prepare
+    from hrsearch.proxy.data import load_dataset
+    from hrsearch.search.driver import drive
+
+    proxy = runner.proxy
+    data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
+    reference_ms = _reference_ms(folder, runner)
+    ending = drive(
+        space,
+        runner,
+        budget=budget,
+        folder=folder,
+        cost_of=cost_counter(runner, len(data.classes)),
+        evaluate=Evaluate(runner, reference_ms),
+        attributes={
+            "classes": list(data.classes),
+            "split": data.split,
+            "protocol": _protocol(runner, data.split),
+            "reference_ms": reference_ms,
+            "versions": versions(),
+            "machine": machine(),
+        },
+        on_event=on_event,
+        preload=("hrsearch.evaluate",),
+        prepare=prepare,
+    )
+    return Study(folder, ending)
+
+
+def _reference_ms(folder: Path, runner: Runner) -> float:
+    """What the study's latencies are scaled to: its own figure if it has begun, else a measurement now."""
+    from hrsearch.cost import reference_time
+
+    if (folder / "study.journal").is_file():
+        stored: Mapping[str, Any] = read_study(folder).attributes
+        if "reference_ms" in stored:
+            return float(stored["reference_ms"])
+    return reference_time(runner.measure.engine, runner.measure.threads)
+
+
+def _protocol(runner: Runner, split: str) -> str:
+    """Digest of what a score and a latency depend on besides the network and the seed."""
+    judging = {"proxy": runner.proxy, "measure": runner.measure}
+    plain = {name: section.model_dump(mode="json") for name, section in judging.items()}
+    text = json.dumps([PROTOCOL, runner.device, plain, split], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
