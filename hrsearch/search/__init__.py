@@ -1,0 +1,16 @@
+"""The search: proposes candidates, has them judged, keeps the study. Read `driver` first.
+
+driver      the loop: keeps the workers busy, tells what became of them
+claims      what to run next, and whose it is
+proposals   the next setting of the knobs, drawn on a private view of the study
+samplers    how the view is sampled, by name
+verdict     limits and outcomes: what a trial is told
+ledger      the study in its storage, open to several drivers at once
+journal     the storage's file: appends are whole or absent
+leases      who runs a trial, and whether that driver still lives
+judging     the function that runs in a worker
+engines     where it runs: a `concurrent.futures.Executor`
+interruption  where Ctrl-C may strike
+
+This file imports nothing: a worker that loads `judging` must not wait for Optuna.
+"""

@@ -1,0 +1,255 @@
+"""Drives a search: keeps every worker busy with the next candidate until the budget is spent."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hrsearch.arch import Arch
+from hrsearch.candidate import Candidate, Judgement, seed_of
+from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.objective import Cost, objective_of, parse_limit
+from hrsearch.runner import Runner
+from hrsearch.search.claims import Claims, Ending, Plan, runs
+from hrsearch.search.engines import Prepare, engine_of, workers_of
+from hrsearch.search.interruption import Interruption
+from hrsearch.search.judging import Evaluate, failed, judged
+from hrsearch.search.leases import Leases
+from hrsearch.search.ledger import Ledger, open_ledger
+from hrsearch.search.proposals import How
+from hrsearch.search.samplers import sampler_of
+from hrsearch.search.verdict import is_spent, settled
+from hrsearch.space import Space
+from hrsearch.study import Trial, trial_of
+
+POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
+MOST_FAILED = 20  # candidates that fail in a row, none having been trained, after which a session gives up
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials of each state a study has; `done` of `budget` are spent (those trained and those failed)."""
+
+    done: int
+    budget: int
+    trained: int
+    failed: int
+    refused: int
+    running: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """A trial that began to run or ended, what is told of it, and where the study stands then."""
+
+    trial: Trial
+    counts: Counts
+    message: str | None = None
+
+
+def drive(
+    space: Space,
+    runner: Runner,
+    *,
+    budget: int,
+    folder: Path,
+    cost_of: Callable[[Arch], Cost],
+    evaluate: Evaluate,
+    attributes: Mapping[str, Any],
+    on_event: Callable[[Event], None] = lambda event: None,
+    preload: Sequence[str] = (),
+    prepare: Prepare | None = None,
+) -> str:
+    """Search until the study in `folder` holds `budget` candidates, trained or failed, over all its sessions.
+
+    Returns a line that says why it ended. Other drivers may work on the same study, here or elsewhere. After Ctrl-C
+    (KeyboardInterrupt) or any death of this process, the same call goes on where it stopped.
+
+    `cost_of` runs here, before training; an InputError of it refuses the network. `evaluate` must pickle and runs in
+    the runner's engine, whose workers have the modules of `preload` imported and have called `prepare`. `attributes`
+    are kept with a new study. An InputError says that the study in `folder` is another one, or that nothing fits.
+    """
+    objectives = tuple(objective_of(name) for name in runner.search.objectives)
+    limits = tuple(parse_limit(text) for text in runner.search.limits)
+    how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives])
+    sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
+    with _quiet(), ExitStack() as stack:
+        ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
+        ledger.set(budget=budget)
+        interruption = stack.enter_context(Interruption())
+        plan = Plan(space, how, limits, budget, interruption.allowing(cost_of))
+        engine = engine_of(runner.engine, preload, prepare)
+        stack.callback(engine.shutdown, cancel_futures=True)
+        return _Session(plan, ledger, engine, workers_of(runner.engine), evaluate, on_event, interruption).run()
+
+
+class _Session:
+    """One run of one driver."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        engine: Executor,
+        workers: int,
+        evaluate: Evaluate,
+        on_event: Callable[[Event], None],
+        interruption: Interruption,
+    ) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._engine = engine
+        self._workers = workers
+        self._evaluate = evaluate
+        self._on_event = on_event
+        self._interruption = interruption
+        self._claims = Claims(plan, ledger)
+        self._leases = Leases(lambda number, lease: ledger.renew(number, self._claims.owner, lease))
+        self._flights: dict[Future[Judgement], tuple[int, float]] = {}  # the trial's number, and when it began
+        self._outcomes: Counter[str] = Counter()  # of this session
+
+    def run(self) -> str:
+        """Search until there is nothing to do, neither here nor at another driver that could yet die."""
+        try:
+            with self._leases:
+                self._search()
+        except BaseException:
+            self._give_back()
+            raise
+        end = self._claims.end or self._finished()
+        if end.is_error:
+            raise InputError(end.message)
+        return end.message
+
+    def _search(self) -> None:
+        while True:
+            self._fill()
+            if self._flights:
+                self._collect()
+            elif self._claims.active(self._ledger.trials()):
+                with self._interruption.allowed():
+                    time.sleep(POLL_S)
+            else:
+                return
+
+    def _fill(self) -> None:
+        while len(self._flights) < self._workers:
+            trial = self._claims.claim()
+            if trial is None:
+                return
+            if trial.state == TrialState.RUNNING:
+                self._launch(trial)
+            else:
+                self._tell(trial)
+
+    def _launch(self, trial: FrozenTrial) -> None:
+        self._leases.hold(trial.number)
+        again = trial.number in self._claims.taken_over
+        self._tell(trial, f"trial {trial.number} was left by a driver that is gone; it runs again" if again else None)
+        candidate = self._candidate(trial)
+        began = time.monotonic()
+        with self._interruption.allowed():  # the inline engine judges here
+            future = self._engine.submit(judged, self._evaluate, candidate)
+        self._flights[future] = (trial.number, began)
+
+    def _candidate(self, trial: FrozenTrial) -> Candidate:
+        digest = trial.user_attrs["digest"]
+        arch = Arch.from_dict(trial.user_attrs["arch"])
+        return Candidate(trial.number, digest, arch, seed_of(self._plan.how.seed, digest), self._ledger.folder)
+
+    def _collect(self) -> None:
+        with self._interruption.allowed():
+            done, _ = wait(self._flights, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        self._finish(done)
+
+    def _finish(self, done: set[Future[Judgement]]) -> None:
+        for future in sorted(done, key=lambda one: self._flights[one]):
+            number, began = self._flights[future]
+            trial = self._finished_trial(number, {"seconds": round(time.monotonic() - began, 3), **_result(future)})
+            del self._flights[future]
+            self._leases.drop(number)
+            self._tell(trial)
+            self._watch(trial)
+
+    def _finished_trial(self, number: int, attributes: Mapping[str, Any]) -> FrozenTrial:
+        stored = self._ledger.trial(number).user_attrs
+        final = settled({**stored, **attributes}, self._ledger.objectives, self._plan.limits)
+        return self._ledger.finish(number, {key: value for key, value in final.items() if stored.get(key) != value})
+
+    def _watch(self, trial: FrozenTrial) -> None:
+        """Give up where nothing works: a budget of candidates that all fail helps nobody."""
+        self._outcomes[trial.user_attrs["outcome"]] += 1
+        if self._outcomes["failed"] >= MOST_FAILED and not self._outcomes["trained"]:
+            reason = trial.user_attrs.get("reason")
+            self._claims.end = Ending(f"the first {MOST_FAILED} candidates failed, the last one: {reason}", True)
+
+    def _give_back(self) -> None:
+        """Keep what is finished and end the rest, so that the next driver runs it at once and nothing twice."""
+        with suppress(Exception):
+            self._finish({future for future in self._flights if future.done()})
+        self._engine.shutdown(cancel_futures=True)
+        for number in self._leases.held:
+            with suppress(Exception):
+                self._ledger.update(number, {"lease": 0})
+
+    def _tell(self, trial: FrozenTrial, message: str | None = None) -> None:
+        self._on_event(Event(trial_of(trial, self._ledger.objectives), self._counts(), message))
+
+    def _counts(self) -> Counts:
+        trials = self._ledger.trials()
+        outcomes = Counter(trial.user_attrs.get("outcome") for trial in trials if not runs(trial))
+        return Counts(
+            done=sum(is_spent(trial.user_attrs) for trial in trials),
+            budget=self._plan.budget,
+            trained=outcomes["trained"],
+            failed=outcomes["failed"],
+            refused=outcomes["refused"],
+            running=sum(map(runs, trials)),
+        )
+
+    def _finished(self) -> Ending:
+        counts = self._counts()
+        return Ending(
+            f"{counts.done} of {counts.budget} candidates are done:"
+            f" {counts.trained} trained, {counts.failed} failed, {counts.refused} refused",
+            is_error=False,
+        )
+
+
+def _result(future: Future[Judgement]) -> Mapping[str, Any]:
+    try:
+        return future.result().attributes
+    except CandidateFailed as error:
+        return failed(str(error)).attributes
+    except Exception as error:  # a broken engine, or something that does not pickle
+        return failed(f"{type(error).__name__}: {error}").attributes
+
+
+def _attributes(space: Space, runner: Runner) -> dict[str, Any]:
+    return {
+        "space": space.text,
+        "space_path": str(space.path),
+        "task": space.task,
+        "runner": runner.model_dump(mode="json"),
+        "objectives": list(runner.search.objectives),
+        "limits": [str(parse_limit(text)) for text in runner.search.limits],
+        "seed": runner.search.seed,
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna tells of every study that it makes; the view is one per proposal."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,176 @@
+"""The study in its storage: opened by any number of drivers, complete at every moment, never lost."""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.samplers import RandomSampler
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, Trial
+
+from hrsearch.errors import InputError
+from hrsearch.objective import Objective
+from hrsearch.search.journal import StudyFile, locked
+from hrsearch.search.verdict import told
+
+MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol")
+
+
+class Ledger:
+    """A study that drivers write: its trials as Optuna stores them, changed one at a time."""
+
+    def __init__(self, folder: Path, storage: JournalStorage, name: str, objectives: Sequence[Objective]) -> None:
+        self.folder = folder
+        self.objectives = tuple(objectives)
+        self._storage = storage
+        self._study_id = storage.get_study_id_from_name(name)
+        # Never asked for anything: proposals come from the view. Given so that Optuna does not make a TPE for it.
+        self._study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The study's own attributes."""
+        return self._study.user_attrs
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Nobody else takes a trial on while this holds."""
+        return locked(self.folder / ".lock")
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials in order of their number. They are the storage's own: not to be changed."""
+        return self._study.get_trials(deepcopy=False)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """The trial of that number as it stands now."""
+        return self._storage.get_trial(self._id_of(number))
+
+    def set(self, **attributes: Any) -> None:
+        """Set attributes of the study, where they differ."""
+        present = self.attributes
+        for key, value in attributes.items():
+            if key not in present or present[key] != value:
+                self._study.set_user_attr(key, value)
+
+    def name_objectives(self) -> None:
+        """Tell Optuna the objectives' names: optuna-dashboard shows them."""
+        if self._study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self._study.set_metric_names([objective.name for objective in self.objectives])
+
+    def add(self, trial: FrozenTrial) -> FrozenTrial:
+        """Store a trial, complete with its parameters, in one step; returned as stored, with its number."""
+        return self._storage.get_trial(self._storage.create_new_trial(self._study_id, trial))
+
+    def update(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Set attributes of a running trial."""
+        trial_id = self._id_of(number)
+        for key, value in attributes.items():
+            self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def renew(self, number: int, owner: Mapping[str, Any], until: float) -> bool:
+        """Renew a lease; False if the trial is no longer the owner's."""
+        trial = self.trial(number)
+        if trial.state.is_finished() or trial.user_attrs.get("owner") != owner:
+            return False
+        with suppress(UpdateFinishedTrialError):
+            self.update(number, {"lease": until})
+        return True
+
+    def finish(self, number: int, attributes: Mapping[str, Any]) -> FrozenTrial:
+        """Store the rest of a trial's attributes, then tell its end. Whoever finishes a trial first is heard.
+
+        The outcome is written last: where it stands, a driver that died in between has left nothing to judge again.
+        """
+        with suppress(UpdateFinishedTrialError):  # another driver took it over while this one slept, and finished it
+            self.update(number, {key: value for key, value in attributes.items() if key != "outcome"})
+            self.update(number, {key: value for key, value in attributes.items() if key == "outcome"})
+            self._conclude(self.trial(number))
+        return self.trial(number)
+
+    def _conclude(self, trial: FrozenTrial) -> None:
+        trial_id = self._id_of(trial.number)
+        for limit, violation in (trial.user_attrs.get("violations") or {}).items():
+            if limit not in trial.constraints:
+                Trial(self._study, trial_id).set_constraint(limit, violation)
+        state, values = told(trial.user_attrs, self.objectives)
+        self._storage.set_trial_state_values(trial_id, state, values)
+
+    def _id_of(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> Ledger:
+    """The study in `folder`, made if there is none; an InputError if it is another one than was asked for.
+
+    Its attributes are written once and stay: they say under which conditions the first trial was judged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = json.loads(json.dumps(dict(attributes)))
+    with locked(folder / ".lock"):
+        ledger = _ledger(folder, objectives, asked)
+        # A driver that died while it made the study has left some attributes out; they are set now.
+        ledger.set(**{key: value for key, value in asked.items() if key not in ledger.attributes})
+        ledger.name_objectives()
+    return ledger
+
+
+def _ledger(folder: Path, objectives: Sequence[Objective], asked: Mapping[str, Any]) -> Ledger:
+    storage = JournalStorage(StudyFile(folder / "study.journal"))
+    names = [study.study_name for study in storage.get_all_studies()]  # its folder may have been renamed since
+    name = names[0] if names else folder.resolve().name
+    if not names:
+        _create(storage, name, objectives)
+    ledger = Ledger(folder, storage, name, objectives)
+    _check_agreement(folder, ledger.attributes, asked)
+    return ledger
+
+
+def _create(storage: JournalStorage, name: str, objectives: Sequence[Objective]) -> None:
+    directions = [optuna.study.StudyDirection[objective.direction.upper()] for objective in objectives]
+    storage.create_new_study(directions, name)
+
+
+def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    for key in MUST_AGREE:
+        if key in stored and key in asked and stored[key] != asked[key]:
+            raise InputError(f"{folder}: {_difference(key, stored, asked)}; start another study with --name")
+
+
+def _difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    if key == "space":
+        path = asked.get("space_path", "the one given")
+        return f"this study's space is not {path} as it is now ({_line(stored, asked)})"
+    if key == "protocol":
+        where = next(_differences(_judging(stored), _judging(asked), "runner"), "the versions or the data")
+        return f"this study judges candidates in another way ({where})"
+    return f"this study's {key} is {_shown(stored[key])}, but {_shown(asked[key])} was asked for"
+
+
+def _line(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    old, new = stored["space"].splitlines(), asked["space"].splitlines()
+    same = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return f"the first difference is in line {same + 1}"
+
+
+def _judging(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    runner = attributes.get("runner") or {}
+    return {key: value for key, value in runner.items() if key not in ("search", "engine")}
+
+
+def _differences(stored: Any, asked: Any, where: str) -> Iterator[str]:
+    if not (isinstance(stored, Mapping) and isinstance(asked, Mapping)):
+        if stored != asked:
+            yield f"{where} is {_shown(stored)} there and {_shown(asked)} here"
+        return
+    for key in {**stored, **asked}:
+        yield from _differences(stored.get(key), asked.get(key), f"{where}.{key}")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -1,0 +1,133 @@
+"""The next setting of the knobs, proposed on a private view of the study.
+
+The view is an Optuna study in memory, made anew for every proposal from the stored trials and one seed. So what is
+proposed depends on those two alone, an interrupted search goes on as if it had not been, and the view may tell a
+sampler what the stored study must not contain (draws that came to nothing; later, corrected scores).
+"""
+
+import copy
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from hrsearch.arch import Value
+from hrsearch.candidate import seed_of
+from hrsearch.search.samplers import sampler_of
+from hrsearch.space import Draw, Knob, Space
+
+SAMPLER_TRIES = 32  # draws from the sampler for one proposal, each from a seed of its own, until one is new
+RANDOM_TRIES = 2000  # random draws after these; when all are old, the space counts as exhausted
+
+
+@dataclass(frozen=True)
+class How:
+    """How settings are proposed: the sampler's name, the study's seed, and a direction for each objective."""
+
+    sampler: str
+    seed: int
+    directions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A draw that is new, and the parameters under which the study keeps it."""
+
+    draw: Draw
+    digest: str | None  # None where a requirement refused the draw
+    distributions: Mapping[str, BaseDistribution]
+    notes: Mapping[str, Any]  # what the sampler wants to be remembered of the trial (NSGA-II: its generation)
+
+
+def propose(space: Space, trials: Sequence[FrozenTrial], how: How) -> Proposal | None:
+    """The proposal for trial number `len(trials)`; None if the space seems to hold nothing new."""
+    seen = {identity_of(trial) for trial in trials}
+    number = len(trials)
+    view = view_of(trials, how.directions)
+    for attempt in range(SAMPLER_TRIES):
+        view.sampler = sampler_of(how.sampler, seed_of(how.seed, number, attempt))
+        proposal = _sampled(space, view)
+        if _identity(proposal.digest, proposal.draw.setting) not in seen:
+            return proposal
+        view.tell(len(view.get_trials(deepcopy=False)) - 1, state=TrialState.FAIL)
+    return _random(space, seen, seed_of(how.seed, number, "random"), proposal.notes)
+
+
+def identity_of(trial: FrozenTrial) -> str:
+    """What makes a trial a repetition: its network, or its setting where a requirement refused that."""
+    return _identity(trial.user_attrs.get("digest"), trial.params)
+
+
+def view_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> Study:
+    """A study in memory with what a sampler can learn from: drawn trials that run, were trained or were refused."""
+    storage = optuna.storages.InMemoryStorage()
+    sides = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
+    study_id = storage.create_new_study(sides, "view")
+    for trial in trials:
+        # A published network has no parameters: it would empty the set of knobs that all trials share, which is what
+        # multivariate TPE and NSGA-II work on.
+        if trial.params and trial.state != TrialState.FAIL:
+            storage.create_new_trial(study_id, _seen(trial))
+    return optuna.load_study(study_name="view", storage=storage)
+
+
+class _Shared(FrozenTrial):
+    """A trial that Optuna's storage takes as it is: copying 200 of them in depth costs more than proposing does."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return copy.copy(self)  # nothing changes the mappings inside: the storage replaces them
+
+
+def _seen(trial: FrozenTrial) -> FrozenTrial:
+    return _Shared(
+        number=trial.number,
+        trial_id=trial.number,
+        state=trial.state,
+        value=None,
+        values=trial.values,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_complete,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={},
+        system_attrs=trial.system_attrs,
+        intermediate_values={},
+    )
+
+
+def _sampled(space: Space, view: Study) -> Proposal:
+    trial = view.ask()
+    drawn = _drawn(space, lambda knob: trial.suggest_categorical(knob.name, knob.values))  # type: ignore[arg-type]
+    notes = view.get_trials(deepcopy=False)[-1].system_attrs
+    return Proposal(drawn.draw, drawn.digest, drawn.distributions, notes)
+
+
+def _random(space: Space, seen: set[str], seed: int, notes: Mapping[str, Any]) -> Proposal | None:
+    generator = random.Random(seed)
+    for _ in range(RANDOM_TRIES):
+        drawn = _drawn(space, lambda knob: generator.choice(knob.values))
+        if _identity(drawn.digest, drawn.draw.setting) not in seen:
+            return Proposal(drawn.draw, drawn.digest, drawn.distributions, notes)
+    return None
+
+
+def _drawn(space: Space, choose: Callable[[Knob], Value]) -> Proposal:
+    """Draw with every knob as a category: TPE does better so than with the knobs of few values as integers."""
+    distributions: dict[str, BaseDistribution] = {}
+
+    def chosen(knob: Knob) -> Value:
+        distributions[knob.name] = CategoricalDistribution(knob.values)  # type: ignore[arg-type]
+        return choose(knob)
+
+    draw = space.draw(chosen)
+    return Proposal(draw, draw.arch.digest() if draw.arch else None, distributions, {})
+
+
+def _identity(digest: str | None, setting: Mapping[str, Any]) -> str:
+    return digest or json.dumps(setting, sort_keys=True)
