@@ -77,7 +77,7 @@ def attributes(objectives: Sequence[str]) -> dict[str, Any]:
         "space": SPACE,
         "space_path": "spaces/hrvit.yaml",
         "task": "segment",
-        "classes": 11,
+        "classes": ["background", *map(str, range(10))],
         "runner": runner,
         "objectives": list(objectives),
         "limits": ["flops<=6G"],
@@ -86,7 +86,7 @@ def attributes(objectives: Sequence[str]) -> dict[str, Any]:
         "split": "a1b2c3d4e5f60718",
         "reference_ms": 12.5,
         "versions": {"hrsearch": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "optuna": "5.0.0"},
-        "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory": "8 GiB", "system": "Linux 6.1"},
+        "machine": {"system": "Linux-6.1", "processor": "AMD EPYC 7B13", "cores": 2, "memory_gib": 7.8},
         "budget": 200,
     }
 

@@ -25,7 +25,7 @@ def flops_of(arch: Arch, image: tuple[int, int], classes: int) -> float:
         example = torch.zeros(1, 3, *image)
     with FlopCounterMode(display=False) as counter:
         network(example)
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 @pytest.mark.parametrize(("name", "params", "flops"), PUBLISHED)

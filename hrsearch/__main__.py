@@ -1,0 +1,5 @@
+"""`python -m hrsearch` is `hrsearch`."""
+
+from hrsearch.cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""The command line. Every command loads what it needs and nothing more."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hrsearch.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Search high-resolution vision backbones for the networks that are best on your data and your device.",
+)
+
+SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
+StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
+Image = Annotated[str, typer.Option(help="Height x width in pixels (512, 1024x512).")]
+Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    budget: Annotated[int, typer.Option(help="Candidates in total, over all sessions of the study.")] = 200,
+    runner: Annotated[str | None, typer.Option(help="How to judge: laptop, gpu, smoke or a YAML file.")] = None,
+    name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
+    data: Annotated[str | None, typer.Option(help="digits, or a folder with images/ and masks/.")] = None,
+    objective: Annotated[list[str] | None, typer.Option(help="score, flops, latency, params; repeat it.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M; repeat it.")] = None,
+) -> None:
+    """Search a space. The same command again resumes the study, or says that it is finished."""
+    from hrsearch.progress import searched
+
+    searched(
+        space,
+        runner or _default_runner(),
+        budget,
+        name=name,
+        data=data,
+        objectives=objective or (),
+        limits=limit or (),
+    )
+
+
+@app.command()
+def check(
+    space: SpaceFile,
+    draws: Annotated[int, typer.Option("-n", min=1, help="How many settings to draw.")] = 1000,
+    seed: int = 0,
+    image: Image = "512",
+    classes: Classes = 11,
+) -> None:
+    """Draw settings at random and say what the space holds: networks, refusals, costs."""
+    from hrsearch.cost import cost
+    from hrsearch.space import load_space
+    from hrsearch.survey import lines_of, survey
+
+    size = image_of(image)
+    outcome = survey(load_space(space), lambda arch: cost(arch, size, classes), draws, seed)
+    typer.echo("\n".join(lines_of(outcome, size)))
+
+
+@app.command()
+def sample(
+    space: SpaceFile,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many networks.")] = 1,
+    seed: int = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print random networks of a space, each as a YAML that show, known: and export understand."""
+    from hrsearch.export.grammar import yaml_of
+    from hrsearch.space import load_space
+
+    loaded = load_space(space)
+    drawn = [loaded.sample(f"{seed}-{index}") for index in range(count)]
+    if as_json:
+        found = [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn]
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for setting, arch in drawn:
+        knobs = " ".join(f"{name}={value}" for name, value in setting.items())
+        typer.echo(f"# {arch.digest()}: {knobs}\n{yaml_of(arch, loaded.task)}---")
+
+
+@app.command()
+def show(
+    network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
+    image: Image = "224",
+    classes: Classes = 1000,
+    task: Annotated[str | None, typer.Option(help="Whose head: segment or classify.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """A network as a table: per stage and branch its map, channels, blocks, parameters and FLOPs."""
+    from hrsearch.cost import cost
+    from hrsearch.space import load_arch
+    from hrsearch.table import json_of, rows_of, summary_of, text_of
+
+    size = image_of(image)
+    arch = load_arch(network, task)
+    counted = cost(arch, size, classes)
+    rows = rows_of(arch, counted, size)
+    if as_json:
+        typer.echo(json.dumps(json_of(arch, rows, counted, size, classes), indent=2))
+    else:
+        typer.echo(f"{text_of(rows, counted)}\n\n{summary_of(counted, size, classes)}")
+
+
+@app.command()
+def report(
+    study: StudyName, to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None
+) -> None:
+    """Write a study's report again, and trials.csv beside it."""
+    from hrsearch.report import write_report
+    from hrsearch.study import folder_of, read_study
+
+    folder = folder_of(study)
+    path = write_report(read_study(folder), to or folder / "report.html")
+    typer.echo(f"wrote {path} and {path.with_name('trials.csv')}")
+
+
+@app.command()
+def export(
+    study: StudyName,
+    pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
+    to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
+) -> None:
+    """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
+    from hrsearch.export import export as write
+    from hrsearch.study import folder_of, read_study
+
+    folder = write(read_study(folder_of(study)), pick, to)
+    typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
+
+
+@app.command()
+def train(
+    winner: Annotated[Path, typer.Argument(help="A folder that hrsearch export wrote.")],
+    data: Annotated[str | None, typer.Option(help="digits, or a folder with images/ and masks/.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the schedule, instead of the recipe's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+) -> None:
+    """Train an exported winner. The same command again resumes, or says that it is finished."""
+    from hrsearch.train import train as run_training
+
+    result = run_training(winner, data=data, steps=steps, device=device)
+    typer.echo(result)
+
+
+def image_of(text: str) -> tuple[int, int]:
+    """`512` or `1024x512` (height x width) as numbers; else an InputError."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--image {text!r} cannot be read; write 512 or 1024x512 (height x width)")
+    return int(parts[0]), int(parts[-1])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a person's mistake is one line and exit code 2."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="hrsearch")
+    except InputError as error:
+        sys.exit(_told(error))
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _told(error: Any) -> int:
+    print(f"hrsearch: {error}", file=sys.stderr)
+    return 2
+
+
+def _default_runner() -> str:
+    import torch
+
+    return "gpu" if torch.cuda.is_available() else "laptop"
+
+
+if __name__ == "__main__":
+    main()

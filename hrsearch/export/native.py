@@ -1,0 +1,83 @@
+"""The export that `hrsearch train` goes on from: the network as YAML, its weights, a recipe, the search's figures."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hrsearch.arch import Arch
+from hrsearch.export.grammar import yaml_of
+from hrsearch.export.readme import figures_of, readme_of
+from hrsearch.objective import OBJECTIVES
+from hrsearch.pick import value_of
+from hrsearch.runner import Runner
+from hrsearch.study import Record, Trial
+from hrsearch.train.recipe import default_recipe
+
+WEIGHTS = "weights.safetensors"
+
+
+def write(record: Record, trial: Trial, folder: Path) -> None:
+    """Write the trial's network into an empty folder; without weights where the study has kept none."""
+    kept = record.folder / "weights" / f"{trial.number}.safetensors"
+    if kept.is_file():
+        shutil.copyfile(kept, folder / WEIGHTS)
+    texts = {
+        "arch.yaml": arch_yaml(record, trial),
+        "train.yaml": train_yaml(record),
+        "README.md": readme_of(record, trial, weights=kept.is_file()),
+    }
+    files = [*texts, "numbers.json", *([WEIGHTS] if kept.is_file() else [])]
+    texts["numbers.json"] = json.dumps({"files": files, **numbers_of(record, trial)}, indent=2, ensure_ascii=False)
+    for name, text in texts.items():
+        (folder / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def arch_yaml(record: Record, trial: Trial) -> str:
+    """The network without knobs; `hrsearch.load_arch` reads it back to the same digest."""
+    arch = Arch.from_dict(trial.attributes["arch"])
+    return yaml_of(arch, record.attributes["task"], f"{trial.name} of study {record.name}: {figures_of(trial)}")
+
+
+def train_yaml(record: Record) -> str:
+    """The recipe that `hrsearch train` follows: the proxy's, made long."""
+    proxy = _runner(record).proxy
+    recipe = default_recipe(proxy, proxy.data).model_dump(mode="json")
+    head = (
+        "# How hrsearch train trains this network; every line may be changed.\n"
+        f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"
+    )
+    return head + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
+    """All that the search knows of the network, as JSON. FLOPs: one multiply-accumulate is one."""
+    attributes = trial.attributes
+    return {
+        "study": record.name,
+        "trial": trial.number,
+        "name": trial.name,
+        "digest": attributes.get("digest"),
+        "task": record.attributes.get("task"),
+        "classes": record.attributes.get("classes"),
+        "objectives": {name: value_of(trial, name) for name in OBJECTIVES},
+        "score": attributes.get("score"),
+        "latency": attributes.get("latency"),
+        "flops": attributes.get("flops"),
+        "params": attributes.get("params"),
+        "knobs": dict(trial.knobs),
+        **{key: _mapping(record, key) for key in ("runner", "versions", "machine")},
+        **{key: record.attributes.get(key) for key in ("protocol", "split", "reference_ms", "space_path")},
+    }
+
+
+def _mapping(record: Record, key: str) -> Any:
+    value = record.attributes.get(key)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _runner(record: Record) -> Runner:
+    return Runner.model_validate(record.attributes["runner"])

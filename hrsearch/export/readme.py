@@ -1,0 +1,138 @@
+"""The README of an exported network: what it is, how its weights came about, what to do with it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hrsearch.objective import OBJECTIVES, readable
+from hrsearch.pick import value_of
+from hrsearch.study import Record, Trial
+
+README = """\
+# {name} of study {study}
+
+{summary}
+
+| | |
+|---|---|
+{table}
+
+FLOPs are multiply-accumulates: one multiply-accumulate is one. Softmax, norms and activations are not counted.
+The score is that of a short training; it ranks networks and is no promise of what a full training reaches.
+
+## The files
+
+| file | holds |
+|---|---|
+| `arch.yaml` | the network in hrsearch's grammar, every option written out (digest `{digest}`) |
+| `weights.safetensors` | {weights} |
+| `train.yaml` | the recipe of `hrsearch train`; change it as you like |
+| `numbers.json` | all that the search knows of the network, and the protocol, versions and machine |
+
+## Train it
+
+In this folder:
+
+```sh
+hrsearch train . --data {data}
+hrsearch train . --data PATH      # your own folder with images/ and masks/
+```
+
+## Use it in Python
+
+In this folder:
+
+```python
+{code}
+```
+
+Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images.
+"""
+
+
+def readme_of(record: Record, trial: Trial, weights: bool) -> str:
+    """The README's text; `weights` says whether they lie beside it."""
+    proxy = record.attributes.get("runner", {}).get("proxy", {})
+    return README.format(
+        name=_cell(trial.name),
+        study=_cell(record.name),
+        summary=_summary(record, trial),
+        table=_table(trial),
+        digest=trial.attributes.get("digest"),
+        weights=_weights(trial, proxy) if weights else "missing: the study has kept no weights of this trial",
+        data=proxy.get("data", "digits"),
+        code=_code(record, weights),
+    )
+
+
+def figures_of(trial: Trial) -> str:
+    """The trial's figures in one line: score 0.412, FLOPs 2.01G, latency 20.5ms, params 6.2M."""
+    known = ((name, value_of(trial, name)) for name in OBJECTIVES)
+    return ", ".join(f"{name} {readable(value, OBJECTIVES[name].unit)}" for name, value in known if value is not None)
+
+
+def _summary(record: Record, trial: Trial) -> str:
+    space = record.attributes.get("space_path") or "a space"
+    came = (
+        "a published network, judged beside the candidates of"
+        if trial.attributes.get("known")
+        else "found by searching"
+    )
+    return f"A network for the task `{record.attributes.get('task')}`: {came} `{_cell(space)}`."
+
+
+def _table(trial: Trial) -> str:
+    rows = {
+        "score": _score(trial.attributes.get("score") or {}),
+        "latency": _latency(trial.attributes.get("latency") or {}),
+        "FLOPs": _count(trial.attributes.get("flops")),
+        "parameters": _count(trial.attributes.get("params")),
+    }
+    return "\n".join(f"| {name} | {_cell(text)} |" for name, text in rows.items() if text)
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    return f"{score['value']:.4f} {score['metric']}, {score['steps']:,} steps, seed {score['seed']}" if score else ""
+
+
+def _latency(latency: Mapping[str, Any]) -> str:
+    if not latency:
+        return ""
+    height, width = latency["image"]
+    interval = f"95 % interval {latency['low_ms']:.4g} to {latency['high_ms']:.4g}"
+    where = f"{latency['engine']} on {latency['device']}, threads: {latency['threads']}"
+    return f"{latency['median_ms']:.4g} ms ({interval}), {height} x {width}, batch {latency['batch']}, {where}"
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _weights(trial: Trial, proxy: Mapping[str, Any]) -> str:
+    score = trial.attributes.get("score") or {}
+    steps = score.get("steps", proxy.get("steps"))
+    side = proxy.get("image")
+    return f"its weights after the search's own training: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
+
+
+def _code(record: Record, weights: bool) -> str:
+    height, width = record.attributes.get("runner", {}).get("measure", {}).get("image") or (512, 512)
+    classes = record.attributes.get("classes") or ()
+    count = classes if isinstance(classes, int) else len(classes)
+    lines = [
+        "import torch",
+        "from safetensors.torch import load_file",
+        "",
+        "import hrsearch",
+        "",
+        f'network = hrsearch.build(hrsearch.load_arch("arch.yaml"), classes={count})',
+        'network.load_state_dict(load_file("weights.safetensors"))',
+        "network.eval()",
+        "with torch.inference_mode():",
+        f"    prediction = network(torch.zeros(1, 3, {height}, {width}))",
+    ]
+    return "\n".join(line for line in lines if weights or "load_file" not in line)
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table's cell or a line."""
+    return " ".join(text.split()).replace("|", "\\|")

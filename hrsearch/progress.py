@@ -1,0 +1,143 @@
+"""What a person sees while a search runs: a bar, a line per new front member, a report every few minutes."""
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hrsearch import api
+from hrsearch.objective import readable
+from hrsearch.search.driver import Event
+from hrsearch.study import Record, Trial, folder_of, read_study
+
+REPORT_S = 180.0
+
+
+class Progress:
+    """Shows the events of one search of the study in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._bar: tqdm[Any] | None = None
+        self._front: set[int] | None = None  # numbers; None until the study is first read
+        self._best = "-"
+        self._due = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        bar = self._shown(event)
+        if event.message:
+            bar.write(event.message)
+        if event.trial.state != "running":
+            self._tell_end(bar, event)
+        bar.n = event.counts.done
+        bar.refresh()
+
+    def close(self) -> None:
+        """Leave the terminal as it should be."""
+        if self._bar:
+            self._bar.close()
+
+    def report(self) -> None:
+        """Write the report now."""
+        from hrsearch.report import write_report
+
+        write_report(read_study(self.folder), self.folder / "report.html")
+        self._due = time.monotonic() + REPORT_S
+
+    def _shown(self, event: Event) -> "tqdm[Any]":
+        if self._bar is None:
+            self._bar = tqdm(total=event.counts.budget, initial=event.counts.done, unit="net", smoothing=0.1)
+        return self._bar
+
+    def _tell_end(self, bar: "tqdm[Any]", event: Event) -> None:
+        if event.trial.state == "failed":
+            bar.write(f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
+        if event.trial.state == "trained":
+            self._tell_front(bar, read_study(self.folder))
+        bar.set_postfix_str(self._words(event))
+
+    def _tell_front(self, bar: "tqdm[Any]", record: Record) -> None:
+        front = record.front()
+        before, self._front = self._front, {trial.number for trial in front}
+        for trial in front:
+            if before is not None and trial.number not in before:
+                bar.write(f"new on the front: {described(trial)}")
+        self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
+        if time.monotonic() >= self._due:
+            self.report()
+
+    def _words(self, event: Event) -> str:
+        counts = event.counts
+        best = f", best {self._best}, front {len(self._front)}" if self._front else ""
+        return f"{counts.running} running, {counts.failed} failed, {counts.refused} refused{best}"
+
+
+def described(trial: Trial) -> str:
+    """A trial in a line: `trial 17: score 0.412, 1.2G FLOPs, 83.1ms, 0.9M parameters`."""
+    known = trial.attributes
+    words = []
+    if known.get("score"):
+        words.append(f"{known['score']['metric']} {known['score']['value']:.3f}")
+    if known.get("flops"):
+        words.append(f"{readable(known['flops'])} FLOPs")
+    if known.get("latency"):
+        words.append(readable(known["latency"]["median_ms"], "ms"))
+    if known.get("params"):
+        words.append(f"{readable(known['params'])} parameters")
+    return f"{trial.name}: {', '.join(words)}"
+
+
+def searched(
+    space: str,
+    runner: str,
+    budget: int,
+    *,
+    name: str | None,
+    data: str | None,
+    objectives: Sequence[str],
+    limits: Sequence[str],
+) -> None:
+    """Run a search for the command line, and say how it ended and what to do next."""
+    folder = folder_of(name or Path(space).stem, api.HOME)
+    progress = Progress(folder)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        study = api.search(
+            space,
+            runner,
+            budget,
+            name=name,
+            data=data,
+            objectives=objectives,
+            limits=limits,
+            on_event=progress,
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        progress.close()
+    progress.report()
+    _tell_ending(study, folder)
+
+
+def _tell_ending(study: api.Study, folder: Path) -> None:
+    print(study.ending)
+    for trial in study.front()[:10]:
+        print(f"  {described(trial)}")
+    print(f"report:  {folder / 'report.html'}")
+    print(f"winner:  hrsearch export {folder.name} --pick knee --to winner/")
+
+
+def _command() -> str:
+    return " ".join(["hrsearch", *sys.argv[1:]])
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt

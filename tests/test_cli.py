@@ -1,0 +1,193 @@
+"""The real command, end to end, on a tiny space with tiny budgets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hrsearch.cli import image_of, main
+from hrsearch.errors import InputError
+from hrsearch.study import read_study
+
+SPACE = """
+task: segment
+knobs:
+  width1: [8, 16]
+  width2: [16, 32]
+  window2: [1, 2, 4]
+  ratio2: [1, 2, 3]
+net:
+  blocks:
+    fine: {kind: cross, window: 1, head_dim: 8, ratio: 2}
+    coarse: {kind: cross, window: $window2, head_dim: 8, ratio: $ratio2}
+  stages:
+    - {link: conv_stem, channels: 8, stride: 4}
+    - {link: hrvit, channels: [$width1], depth: 1, block: fine, norm: layer}
+    - {link: hrvit, channels: [$width1, $width2], depth: 1, block: [fine, coarse], norm: layer}
+  head: {kind: segformer, width: 16}
+"""
+RUNNER = """
+proxy: {image: 32, batch: 8, steps: 4, warmup: 1, train_images: 64, val_images: 16}
+measure: {image: [64, 64], seconds: 0.2}
+engine: {kind: processes, workers: 2, timeout_s: 120}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space, a runner and a study of six candidates, killed half-way and resumed."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "tiny.yaml").write_text(SPACE)
+    (folder / "quick.yaml").write_text(RUNNER)
+    process = subprocess.Popen(command("run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "6"), cwd=folder)
+    wait_for(lambda: sum(state == "trained" for state in states(folder)) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return folder
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "hrsearch", *arguments]
+
+
+def hrsearch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, check=False, timeout=200)
+
+
+def states(folder: Path) -> list[str]:
+    try:
+        return [trial.state for trial in read_study(folder / "studies" / "tiny").trials]
+    except (InputError, KeyError):
+        return []
+
+
+def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_killed_search_resumes_to_its_budget(home: Path) -> None:
+    before = [trial for trial in read_study(home / "studies/tiny").trials if trial.state == "trained"]
+    done = hrsearch(home, "run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "6")
+    assert done.returncode == 0, done.stderr
+    record = read_study(home / "studies/tiny")
+    assert [trial.state for trial in record.trials] == ["trained"] * 6
+    assert len({trial.attributes["digest"] for trial in record.trials}) == 6
+    for trial in before:  # what was finished was not trained again
+        assert record.trial(trial.number).attributes["score"] == trial.attributes["score"]
+    assert (home / "studies/tiny/report.html").is_file()
+    assert (home / "studies/tiny/trials.csv").read_text().count("\n") == 7
+
+
+def test_a_finished_search_says_so(home: Path) -> None:
+    done = hrsearch(home, "run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "6")
+    assert done.returncode == 0
+    assert "6 of 6 candidates are done" in done.stdout
+
+
+def test_another_protocol_is_another_study(home: Path) -> None:
+    (home / "longer.yaml").write_text(RUNNER.replace("steps: 4", "steps: 5"))
+    done = hrsearch(home, "run", "tiny.yaml", "--runner", "longer.yaml", "--budget", "6")
+    assert done.returncode == 2
+    assert "runner.proxy.steps is 4 there and 5 here" in done.stderr
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(home: Path) -> None:
+    process = subprocess.Popen(
+        command("run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "20", "--name", "stopped"),
+        cwd=home, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    journal = home / "studies/stopped/study.journal"
+    wait_for(lambda: journal.is_file() and "running" in _states(journal.parent), process)  # type: ignore[arg-type]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def _states(folder: Path) -> list[str]:
+    try:
+        return [trial.state for trial in read_study(folder).trials]
+    except (InputError, KeyError):
+        return []
+
+
+def test_a_winner_is_exported_and_trains(home: Path) -> None:
+    done = hrsearch(home, "export", "tiny", "--pick", "knee", "--to", "winner")
+    assert done.returncode == 0, done.stderr
+    assert {"arch.yaml", "weights.safetensors", "train.yaml", "numbers.json", "README.md"} <= set(
+        os.listdir(home / "winner")
+    )
+    done = hrsearch(home, "train", "winner", "--data", "digits", "--steps", "4")
+    assert done.returncode == 0, done.stderr
+    assert "mIoU" in done.stdout
+    shown = hrsearch(home, "show", "winner/arch.yaml", "--image", "64", "--classes", "11", "--json")
+    numbers = json.loads((home / "winner/numbers.json").read_text())
+    assert json.loads(shown.stdout)["flops"] == numbers["flops"]
+
+
+def test_a_report_is_written_again(home: Path) -> None:
+    (home / "studies/tiny/report.html").unlink()
+    assert hrsearch(home, "report", "tiny").returncode == 0
+    assert "<html" in (home / "studies/tiny/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "absent.yaml"], "no such file"),
+        (["run", "hrvit", "--runner", "absent"], "no such file"),
+        (["run", "hrvit", "--runner", "smoke", "--limit", "speed=3"], "objective 'speed' does not exist"),
+        (["run", "hrvit", "--runner", "smoke", "--objective", "speed"], "objective 'speed' does not exist"),
+        (["run", "hrvit", "--runner", "smoke", "--budget", "0"], "at least 1 candidate"),
+        (["run", "hrvit", "--runner", "smoke", "--data", "absent"], "absent"),
+        (["show", "hrvit_b9"], "did you mean 'hrvit_b3'"),
+        (["show", "hrvit_b1", "--image", "big"], "--image 'big' cannot be read"),
+        (["show", "hrvit_b1", "--task", "pose"], "no head for task 'pose'"),
+        (["report", "absent"], "holds no study"),
+        (["export", "absent"], "holds no study"),
+        (["train", "absent"], "absent"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert words in errors
+    assert errors.count("\n") == 1
+
+
+def test_check_tells_what_a_space_holds(home: Path) -> None:
+    done = hrsearch(home, "check", "tiny.yaml", "-n", "60", "--image", "64")
+    assert "36 settings of the knobs; 60 drawn at random" in done.stdout
+    assert "0 refused (0.0 %)" in done.stdout
+
+
+def test_sample_prints_networks_that_show_reads(home: Path) -> None:
+    printed = hrsearch(home, "sample", "tiny.yaml", "-n", "1", "--seed", "3").stdout
+    (home / "drawn.yaml").write_text(printed.removesuffix("---\n"))
+    assert hrsearch(home, "show", "drawn.yaml").returncode == 0
+    both = json.loads(hrsearch(home, "sample", "tiny.yaml", "-n", "2", "--seed", "3", "--json").stdout)
+    assert both[0]["digest"] in printed
+
+
+def test_image() -> None:
+    assert image_of("512") == (512, 512)
+    assert image_of("1024x512") == (1024, 512)
