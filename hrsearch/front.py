@@ -30,7 +30,9 @@ def non_dominated(points: Points, directions: Sequence[str]) -> list[int]:
     """
     gains = _gains(points, directions)
     finite = np.isfinite(gains).all(axis=1)
-    return [index for index in np.flatnonzero(finite).tolist() if not _beaten(gains[index], gains[finite])]
+    rows, row_of = np.unique(gains[finite], axis=0, return_inverse=True)
+    on_front: list[int] = np.flatnonzero(finite)[np.isin(row_of.reshape(-1), _peeled(rows))].tolist()
+    return on_front
 
 
 def hypervolume(points: Points, directions: Sequence[str], reference: Sequence[float]) -> float:
@@ -98,13 +100,21 @@ def _gains(points: Points, directions: Sequence[str]) -> Rows:
     return gains
 
 
-def _beaten(gain: Rows, gains: Rows) -> bool:
-    return bool(((gains >= gain).all(axis=1) & (gains > gain).any(axis=1)).any())
+def _peeled(rows: Rows) -> list[int]:
+    """The indices of the rows of the front; `rows` are different, in ascending order.
+
+    The last row that is left cannot be beaten; all that it beats go with it. Steps as many as the front has rows.
+    """
+    left, front = np.arange(len(rows)), []
+    while len(left):
+        front.append(int(left[-1]))
+        left = left[~(rows[left] <= rows[front[-1]]).all(axis=1)]
+    return front
 
 
 def _front(gains: Rows) -> Rows:
-    unique = np.unique(gains, axis=0)
-    return unique[[not _beaten(gain, unique) for gain in unique]]
+    rows: Rows = np.unique(gains, axis=0)
+    return rows[_peeled(rows)]
 
 
 def _volume(gains: Rows) -> float:

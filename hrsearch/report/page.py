@@ -2,9 +2,11 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from hrsearch.report.figures import COLOURS, FIGURES
@@ -30,6 +32,7 @@ def write_report(record: Record, path: Path) -> Path:
 
 def page(record: Record) -> str:
     """The report as one HTML document."""
+    figures = {name: figure for name, draw in FIGURES.items() if (figure := draw(record)).data}
     head = element(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -40,14 +43,14 @@ def page(record: Record) -> str:
     )
     written = f"Written by hrsearch {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
     noscript = element("noscript", element("p", "The figures need JavaScript; the tables do not.", class_="note"))
-    main = element("main", noscript, body(record), element("footer", written))
-    scripts = [element("script", Markup(text)) for text in (get_plotlyjs(), _figures(record), _resource("page.js"))]
+    main = element("main", noscript, body(record, figures.keys()), element("footer", written))
+    scripts = [element("script", Markup(text)) for text in (get_plotlyjs(), _figures(figures), _resource("page.js"))]
     return f"<!doctype html>\n{element('html', head, element('body', main, scripts), lang='en').text}\n"
 
 
-def _figures(record: Record) -> str:
+def _figures(figures: Mapping[str, go.Figure]) -> str:
     """The figures' data as JavaScript; no text can end the script."""
-    entries = (f'"{name}": {figure(record).to_json()}' for name, figure in FIGURES.items())
+    entries = (f'"{name}": {figure.to_json()}' for name, figure in figures.items())
     data = "{" + ", ".join(entries) + "}"
     return "const FIGURES = " + data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026") + ";"
 

@@ -1,7 +1,7 @@
-"""The report's sections: functions from a record to HTML, in the order of `SECTIONS`. None leaves a section out."""
+"""The report's sections: functions from a record to HTML, in the order of `body`. None leaves a section out."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -11,7 +11,7 @@ from hrsearch.pick import trained_of, value_of
 from hrsearch.report.drawing import drawing
 from hrsearch.report.figures import FIGURES, growth_of
 from hrsearch.report.headline import comparisons, headline, is_finished, standing_out, summary
-from hrsearch.report.markup import Content, Markup, element, joined
+from hrsearch.report.markup import Markup, element, joined
 from hrsearch.report.words import (
     NOTHING,
     TITLES,
@@ -42,6 +42,22 @@ WHY = {
 }
 
 
+def body(record: Record, drawn: Collection[str]) -> Markup:
+    """The page's sections one after the other; `drawn` names the figures that have data."""
+    return joined(
+        (
+            opening(record),
+            podium(record),
+            front_figures(drawn),
+            front_table(record),
+            progress(record, drawn),
+            ends(record),
+            next_steps(record),
+            protocol(record),
+        )
+    )
+
+
 def opening(record: Record) -> Markup:
     """What won and what was searched, in plain words."""
     name = element("p", "hrsearch · study ", element("b", record.name), class_="eyebrow")
@@ -61,10 +77,9 @@ def podium(record: Record) -> Markup | None:
     return element("section", element("div", cards, class_="cards"), note, aria_label="Winners") if cards else None
 
 
-def front_figures(record: Record) -> Markup | None:
+def front_figures(drawn: Collection[str]) -> Markup | None:
     """The score against every cost."""
-    names = [name for name in FIGURES if name.startswith("score_against_")]
-    figures = _figures(record, names)
+    figures = _figures(drawn, [name for name in FIGURES if name.startswith("score_against_")])
     if not figures:
         return None
     key = element(
@@ -104,9 +119,9 @@ def front_table(record: Record) -> Markup | None:
     return element("section", element("h2", title), element("div", table, class_="scroll"), note)
 
 
-def progress(record: Record) -> Markup | None:
+def progress(record: Record, drawn: Collection[str]) -> Markup | None:
     """How the hypervolume grew, and how latency goes with FLOPs."""
-    grown, speed = _figures(record, ["growth"]), _figures(record, ["latency_against_flops"])
+    grown, speed = _figures(drawn, ["growth"]), _figures(drawn, ["latency_against_flops"])
     if not grown:
         return None
     growing = element("div", element("h2", "How the front grew"), element("p", _growing(record)), grown)
@@ -193,17 +208,6 @@ def next_steps(record: Record) -> Markup:
     return element("section", element("h2", "How to go on"), element("ol", steps, class_="steps"))
 
 
-SECTIONS: tuple[Callable[[Record], Markup | None], ...] = (
-    opening,
-    podium,
-    front_figures,
-    front_table,
-    progress,
-    ends,
-    next_steps,
-    protocol,
-)
-
 PROXY = {
     "data": "data",
     "image": "training crop, pixels",
@@ -260,9 +264,9 @@ def _number(record: Record, trial: Trial, name: str) -> Markup:
     return element("div", element("dt", title), element("dd", shown_of(trial, name)))
 
 
-def _figures(record: Record, names: list[str]) -> list[Markup]:
-    filled = [name for name in names if FIGURES[name](record).data]
-    return [element("div", class_="figure", data_figure=name, id=f"figure-{name}") for name in filled]
+def _figures(drawn: Collection[str], names: list[str]) -> list[Markup]:
+    shown = [name for name in names if name in drawn]
+    return [element("div", class_="figure", data_figure=name, id=f"figure-{name}") for name in shown]
 
 
 def _sign(role: str, sign: str, text: str) -> Markup:
@@ -368,9 +372,3 @@ def _step(title: str, command: str, hint: str) -> Markup:
 def _command(command: str) -> Markup:
     button = element("button", "copy", type="button", class_="copy", aria_label=f"Copy: {command}")
     return element("div", element("code", command), button, class_="command")
-
-
-def body(record: Record) -> Markup:
-    """The page's sections one after the other."""
-    contents: list[Content] = [section(record) for section in SECTIONS]
-    return joined(contents)
