@@ -15,7 +15,6 @@ from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
 from hrsearch.runner import Runner
 from hrsearch.study import Record, Trial
-from hrsearch.train.recipe import default_recipe
 
 WEIGHTS = "weights.safetensors"
 
@@ -44,6 +43,8 @@ def arch_yaml(record: Record, trial: Trial) -> str:
 
 def train_yaml(record: Record) -> str:
     """The recipe that `hrsearch train` follows: the proxy's, made long."""
+    from hrsearch.train.recipe import default_recipe  # loads torch, which the rest of an export does without
+
     proxy = _runner(record).proxy
     recipe = default_recipe(proxy, proxy.data).model_dump(mode="json")
     head = (
