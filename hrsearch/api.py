@@ -105,6 +105,13 @@ def with_changes(
     return Runner.model_validate(plain)
 
 
+def default_runner() -> str:
+    """The shipped runner for this machine: "gpu" where torch finds one, else "laptop"."""
+    from hrsearch.cost import has_cuda
+
+    return "gpu" if has_cuda() else "laptop"
+
+
 def cost_counter(runner: Runner, classes: int) -> Callable[[Arch], Cost]:
     """Counts a network's exact costs at the size at which the runner deploys it."""
     from hrsearch.cost import cost
@@ -135,9 +142,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _searched(
-    space: Space, runner: Runner, budget: int, folder: Path, on_event: "Callable[[Event], None]"
-) -> Study:
+def _searched(space: Space, runner: Runner, budget: int, folder: Path, on_event: "Callable[[Event], None]") -> Study:
     from hrsearch.evaluate import Evaluate, prepare
     from hrsearch.proxy.data import load_dataset
     from hrsearch.search.driver import drive

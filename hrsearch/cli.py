@@ -38,7 +38,7 @@ def run(
 
     searched(
         space,
-        runner or _default_runner(),
+        runner,
         budget,
         name=name,
         data=data,
@@ -172,12 +172,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _told(error: Any) -> int:
     print(f"hrsearch: {error}", file=sys.stderr)
     return 2
-
-
-def _default_runner() -> str:
-    import torch
-
-    return "gpu" if torch.cuda.is_available() else "laptop"
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def described(trial: Trial) -> str:
 
 def searched(
     space: str,
-    runner: str,
+    runner: str | None,
     budget: int,
     *,
     name: str | None,
@@ -109,7 +109,7 @@ def searched(
     try:
         study = api.search(
             space,
-            runner,
+            runner or api.default_runner(),
             budget,
             name=name,
             data=data,

@@ -11,8 +11,9 @@ import hrsearch
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
     {"errors"}, {"registry", "arch"}, {"document", "expression"}, {"objective"}, {"template"}, {"space"},
-    {"front", "runner", "candidate"}, {"nets"}, {"build", "released"}, {"cost", "proxy"}, {"table", "survey"},
-    {"evaluate"}, {"study"}, {"search", "pick"}, {"train"}, {"report", "export"}, {"api"}, {"cli", "__main__"},
+    {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"}, {"table", "survey"},
+    {"evaluate"}, {"study"}, {"search", "pick"}, {"train"}, {"report", "export"}, {"api"}, {"progress"}, {"cli"},
+    {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train"}

@@ -213,15 +213,13 @@ def test_published_network_that_failed_is_said_so() -> None:
 
 def test_summary_counts_everything() -> None:
     text = " ".join(summary(STUDIES["everything"]))
-    assert text.startswith(
-        "51 candidates judged from spaces/hrvit.yaml; 45 of the budget of 200 are spent. 40 networks trained"
-    )
+    assert text.startswith("51 candidates of hrvit.yaml judged; 45 of the budget of 200 are spent. 40 networks trained")
     assert text.endswith("6 refused by a limit before training, 5 failed, 1 cut off and 2 being judged.")
 
 
 def test_spent_budget_is_not_mentioned() -> None:
     record = dataclasses.replace(STUDIES["everything"], attributes=STUDIES["everything"].attributes | {"budget": 45})
-    assert summary(record)[0] == "51 candidates judged from spaces/hrvit.yaml."
+    assert summary(record)[0] == "51 candidates of hrvit.yaml judged."
     assert "the study is complete" in page(record)
     assert "the same command finishes the study" in page(STUDIES["everything"])
 
@@ -289,7 +287,7 @@ def test_drawing_has_a_bar_for_every_block_and_a_line_for_every_path() -> None:
 def test_commands_name_the_study() -> None:
     assert study_argument(example_record(1)) == "example"
     assert study_argument(example_record(1, folder=Path("/data/my study"))) == "'/data/my study'"
-    texts = " ".join(read(STUDIES["everything"]).texts)
+    texts = "".join(read(STUDIES["everything"]).texts)
     assert "hrsearch export example --pick knee --to winner/" in texts
     assert "hrsearch train winner/ --data digits" in texts
     assert "hrsearch run spaces/hrvit.yaml --name example --budget 200" in texts

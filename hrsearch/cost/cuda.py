@@ -10,9 +10,14 @@ from hrsearch.errors import InputError
 from hrsearch.registry import ENGINES
 
 
+def has_cuda() -> bool:
+    """Whether this machine and this build of torch have a GPU to run on."""
+    return torch.cuda.is_available()
+
+
 @ENGINES.add("cuda")
 def cuda(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
     """One forward pass of a copy of `network` on the GPU; an InputError where there is none."""
-    if not torch.cuda.is_available():
+    if not has_cuda():
         raise InputError("engine 'cuda' needs an NVIDIA GPU and a CUDA build of torch; use engine eager here")
     return forward_of(network, example.cuda())

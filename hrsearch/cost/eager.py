@@ -17,7 +17,8 @@ def eager(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
 
 def forward_of(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
     """A callable that runs a channels-last evaluation copy of `network` where `example` lies."""
-    ready = copy.deepcopy(network).eval().to(example.device).to(memory_format=torch.channels_last)
+    ready = copy.deepcopy(network).eval().to(example.device)
+    ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = example.contiguous(memory_format=torch.channels_last)
 
     def run() -> object:

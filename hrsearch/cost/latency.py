@@ -91,7 +91,10 @@ def _timed(run: Callable[[], object], reference: Callable[[], object], clock: Cl
     warm = _warm(run, clock, seconds / 3) and _warm(reference, clock, seconds / 6)
     repeats = _repeats(run, clock)
     between = _repeats(reference, clock)
-    ratios, own, wall, beside = [], [], [], [clock(reference, between) / between]
+    ratios: list[float] = []
+    own: list[float] = []
+    wall: list[float] = []
+    beside = [clock(reference, between) / between]
     while len(ratios) < FEWEST or (len(ratios) < MOST and time.perf_counter() - start < seconds):
         stopwatch = time.perf_counter()
         own.append(clock(run, repeats) / repeats)
@@ -158,7 +161,7 @@ def _wall_seconds(run: Callable[[], object], times: int) -> float:
 
 
 def _cuda_seconds(run: Callable[[], object], times: int) -> float:
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
     for _ in range(times):
