@@ -103,7 +103,8 @@ def _scatter(record: Record, across: str, up: str) -> go.Figure:
     rest = [trial for trial in drawn if trial.number not in front]
     _add_points(figure, rest, across, up, "judged", {"size": 7, "opacity": 0.55})
     _add_points(figure, [trial for trial in drawn if trial.number in front], across, up, "front", {"size": 10})
-    _add_points(figure, published, across, up, "published", {"size": 12, "symbol": "diamond"}, _names(published))
+    _add_points(figure, published, across, up, "published", {"size": 12, "symbol": "diamond"})
+    _add_names(figure, published, across, up)
     _add_winners(figure, record, across, up)
     figure.update_layout(_layout(_title(record, across), _title(record, up)))
     figure.update_xaxes(_axis([value_of(trial, across) or 0.0 for trial in trials], across))
@@ -136,22 +137,39 @@ def _add_points(
     up: str,
     role: str,
     marker: dict[str, Any],
-    labels: Sequence[str] | None = None,
 ) -> None:
     if not trials:
         return
     figure.add_scatter(
         x=[value_of(trial, across) for trial in trials],
         y=[value_of(trial, up) for trial in trials],
-        mode="markers+text" if labels else "markers",
-        text=labels,
-        textposition="middle right",
+        mode="markers",
         marker={"color": COLOURS[role][0], **marker},
         error_x=_error(trials) if across == "latency" and role != "judged" else None,
         hovertext=[hover(trial) for trial in trials],
         hovertemplate="%{hovertext}<extra></extra>",
         customdata=[trial.number for trial in trials],
         meta={"role": role},
+    )
+
+
+def _add_names(figure: go.Figure, published: Sequence[Trial], across: str, up: str) -> None:
+    """The names of published networks, to the left of what stands far right."""
+    if not published:
+        return
+    places = [value_of(trial, across) or 0.0 for trial in published]
+    drawn = [x for trace in figure.data for x in trace.x]
+    far = min(drawn) ** 0.2 * max(drawn) ** 0.8  # axes of costs are logarithmic
+    figure.add_scatter(
+        x=places,
+        y=[value_of(trial, up) for trial in published],
+        mode="markers+text",
+        text=[html.escape(trial.name) for trial in published],
+        textposition=["bottom left" if x > far else "bottom right" for x in places],
+        marker={"size": 9, "opacity": 0},  # keeps the text away from the diamond
+        cliponaxis=False,
+        hoverinfo="skip",
+        meta={"role": "published"},
     )
 
 
@@ -199,10 +217,6 @@ def hover(trial: Trial) -> str:
     rows = [", ".join(knobs[start : start + 5]) for start in range(0, len(knobs), 5)]
     lines = [figures, design_of(trial), *rows]
     return f"<b>{html.escape(trial.name)}</b><br>" + "<br>".join(html.escape(line) for line in lines)
-
-
-def _names(trials: Sequence[Trial]) -> list[str]:
-    return [f"  {html.escape(trial.name)}" for trial in trials]
 
 
 def _error(trials: Sequence[Trial]) -> dict[str, Any]:

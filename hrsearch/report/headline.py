@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import trained_of, value_of, winners
@@ -119,9 +120,9 @@ def _spent(record: Record) -> int:
 
 def _judged(record: Record) -> str:
     finished = sum(trial.state != "running" for trial in record.trials)
-    space = record.attributes.get("space_path") or "a space"
+    space = Path(str(record.attributes.get("space_path") or "the space")).name
     left = f"; {_spent(record):,} of the budget of {record.attributes['budget']:,} are spent"
-    return f"{counted(finished, 'candidate')} judged from {space}{'' if is_finished(record) else left}."
+    return f"{counted(finished, 'candidate')} of {space} judged{'' if is_finished(record) else left}."
 
 
 def _trained(record: Record, count: int) -> str:

@@ -41,7 +41,7 @@ def page(record: Record) -> str:
         element("title", f"{record.name}: {headline(record)}"),
         element("style", Markup(_colours() + _resource("style.css"))),
     )
-    written = f"Written by hrsearch {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
+    written = f"Written by {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
     noscript = element("noscript", element("p", "The figures need JavaScript; the tables do not.", class_="note"))
     main = element("main", noscript, body(record, figures.keys()), element("footer", written))
     scripts = [element("script", Markup(text)) for text in (get_plotlyjs(), _figures(figures), _resource("page.js"))]
@@ -63,7 +63,8 @@ def _colours() -> str:
 
 def _version(record: Record) -> str:
     versions = record.attributes.get("versions")
-    return str(versions.get("hrsearch", "")) if isinstance(versions, dict) else ""
+    version = str(versions.get("hrsearch", "")) if isinstance(versions, dict) else ""
+    return f"hrsearch {version}" if version[:1].isdecimal() else "hrsearch"
 
 
 def _resource(name: str) -> str:

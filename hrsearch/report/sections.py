@@ -297,7 +297,7 @@ def _growing(record: Record) -> str:
     last = max(len(shares) // 4, 1)
     gained = 1 - shares[-1 - last] / shares[-1] if len(shares) > last and shares[-1] else 1.0
     added = f"{gained:.1%} of it" if gained >= 5e-4 else "nothing"
-    late = f" The last {counted(last, 'trial')} added {added}." if len(shares) > 4 else ""
+    late = f" The last {counted(last, 'trial')} added {added}." if last > 1 else ""
     return (
         "How much of the box between the worst and the best values seen the front dominates; costs on a log scale."
         + late
@@ -371,4 +371,5 @@ def _step(title: str, command: str, hint: str) -> Markup:
 
 def _command(command: str) -> Markup:
     button = element("button", "copy", type="button", class_="copy", aria_label=f"Copy: {command}")
-    return element("div", element("code", command), button, class_="command")
+    words = [(" " if index else "", element("span", word)) for index, word in enumerate(command.split(" "))]
+    return element("div", element("code", words), button, class_="command")
