@@ -218,7 +218,7 @@ def test_summary_counts_everything() -> None:
 
 
 def test_spent_budget_is_not_mentioned() -> None:
-    record = dataclasses.replace(STUDIES["everything"], attributes=STUDIES["everything"].attributes | {"budget": 45})
+    record = dataclasses.replace(STUDIES["everything"], attributes={**STUDIES["everything"].attributes, "budget": 45})
     assert summary(record)[0] == "51 candidates of hrvit.yaml judged."
     assert "the study is complete" in page(record)
     assert "the same command finishes the study" in page(STUDIES["everything"])
