@@ -22,10 +22,10 @@ class Proxy(_Section):
 
     data: str = "digits"
     image: Positive = 64  # side of the square training crop, pixels
-    batch: Positive = 32
-    steps: Positive = 300
-    warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
-    rate: Annotated[float, Field(gt=0)] = 2e-3  # peak learning rate of AdamW
+    batch: Positive = 16
+    steps: Positive = 160
+    warmup: Annotated[int, Field(ge=0)] = 10  # steps of linear warm-up
+    rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate of AdamW
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 5.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
