@@ -115,6 +115,16 @@ def test_table_of_trials_lies_beside_the_page(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["report.html", "trials.csv"]
 
 
+def test_study_that_says_little_of_itself_has_a_page() -> None:
+    little = {"objectives": ["score", "flops"], "limits": []}
+    record = dataclasses.replace(example_record(3, objectives=("score", "flops")), attributes=little)
+    assert "hrsearch export example" in "".join(read(record).texts)
+    nothing_known = dataclasses.replace(
+        record, trials=tuple(dataclasses.replace(t, attributes={}) for t in record.trials)
+    )
+    assert "–" in read(nothing_known).texts
+
+
 def test_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_report(STUDIES["one"], tmp_path / "report.html")
     before = path.read_bytes()

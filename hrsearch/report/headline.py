@@ -121,8 +121,10 @@ def _spent(record: Record) -> int:
 def _judged(record: Record) -> str:
     finished = sum(trial.state != "running" for trial in record.trials)
     space = Path(str(record.attributes.get("space_path") or "the space")).name
-    left = f"; {_spent(record):,} of the budget of {record.attributes['budget']:,} are spent"
-    return f"{counted(finished, 'candidate')} of {space} judged{'' if is_finished(record) else left}."
+    judged = f"{counted(finished, 'candidate')} of {space} judged"
+    if is_finished(record):
+        return f"{judged}."
+    return f"{judged}; {_spent(record):,} of the budget of {record.attributes['budget']:,} are spent."
 
 
 def _trained(record: Record, count: int) -> str:

@@ -37,3 +37,8 @@ def joined(content: Content) -> Markup:
     if isinstance(content, str | int):
         return Markup(html.escape(str(content)))
     return Markup("".join(joined(part).text for part in content))
+
+
+def sign(role: str, character: str, text: str) -> Markup:
+    """An entry of a figure's key: a coloured character, and what it stands for."""
+    return element("span", element("i", character, class_=role), text)
