@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Arch, Branch, Part, Stage
 from hrsearch.objective import Latency, Score, objective_of
-from hrsearch.runner import Runner
+from hrsearch.runner import Proxy, Runner
 from hrsearch.study import Record, storage_of, trial_of
 
 START = datetime(2026, 3, 1, 9)
@@ -71,7 +71,7 @@ def store(record: Record) -> Path:
 
 def attributes(objectives: Sequence[str]) -> dict[str, Any]:
     """The study's own attributes."""
-    runner = Runner().model_dump(mode="json")
+    runner = Runner(proxy=Proxy(image=64, batch=32, steps=300)).model_dump(mode="json")
     runner["search"] |= {"objectives": list(objectives), "limits": ["flops<=6G"]}
     return {
         "space": SPACE,
