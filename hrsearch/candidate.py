@@ -18,6 +18,7 @@ class Candidate:
     arch: Arch
     seed: int
     folder: Path
+    known: bool = False  # a published network: the yardstick, judged whether it keeps the limits or not
 
 
 @dataclass(frozen=True)

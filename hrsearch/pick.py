@@ -27,7 +27,7 @@ def pick(record: Record, choice: str) -> Trial:
         return _judged(record, known[choice])
     if choice not in WINNERS and not set(choice) & set("<>="):
         raise InputError(_unreadable(choice, known))
-    candidates = trained_of(record)
+    candidates = [trial for trial in trained_of(record) if trial.is_within_limits]
     if not candidates:
         raise InputError(
             f"study {record.name!r} has no trained trial to pick from{_states(record)}; let it run further"
@@ -63,11 +63,11 @@ _ENDS = {"refused": "was refused", "failed": "failed", "running": "is still runn
 
 
 def _knee(record: Record, candidates: Sequence[Trial]) -> Trial:
-    if not record.trained:
+    if not record.contenders:
         raise InputError(f"study {record.name!r} has no trial with a value for every objective; choose trial:NUMBER")
     directions = [objective.direction for objective in record.objectives]
-    points = [[float(value or 0.0) for value in trial.values] for trial in record.trained]
-    return record.trained[knee(points, directions)]
+    points = [[float(value or 0.0) for value in trial.values] for trial in record.contenders]
+    return record.contenders[knee(points, directions)]
 
 
 def _best(record: Record, candidates: Sequence[Trial]) -> Trial:

@@ -13,7 +13,7 @@ network reads. What else is known of it stands in its user attributes, under the
 | score | a `Score` as a mapping |
 | outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
 | reason | why it was refused or failed |
-| violations | relative violation of each limit, by its text; positive where broken |
+| violations | relative violation of each limit, by its text; positive where broken, as a published network's may be |
 | seconds | wall seconds that judging it took |
 | owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds |
 
@@ -58,6 +58,11 @@ class Trial:
         """What a person calls it: the published name, or its number."""
         return str(self.attributes.get("known") or f"trial {self.number}")
 
+    @property
+    def is_within_limits(self) -> bool:
+        """Whether it keeps every limit; a published network is judged even if it does not, as the yardstick."""
+        return all(violation <= 0 for violation in (self.attributes.get("violations") or {}).values())
+
 
 @dataclass(frozen=True)
 class Record:
@@ -83,11 +88,16 @@ class Record:
         """Trials with a value for every objective, in order of their number."""
         return tuple(trial for trial in self.trials if trial.state == "trained" and None not in trial.values)
 
+    @cached_property
+    def contenders(self) -> tuple[Trial, ...]:
+        """Those of the trained trials that keep every limit: the front and the winners come from them."""
+        return tuple(trial for trial in self.trained if trial.is_within_limits)
+
     def front(self) -> tuple[Trial, ...]:
-        """Trained trials that no other one beats in every objective, best score first."""
+        """Contenders that no other one beats in every objective, best score first."""
         directions = [objective.direction for objective in self.objectives]
-        points = [tuple(float(value or 0.0) for value in trial.values) for trial in self.trained]
-        chosen = [self.trained[index] for index in non_dominated(points, directions)]
+        points = [tuple(float(value or 0.0) for value in trial.values) for trial in self.contenders]
+        chosen = [self.contenders[index] for index in non_dominated(points, directions)]
         sign = -1 if directions[0] == "maximize" else 1
         return tuple(sorted(chosen, key=lambda trial: (sign * float(trial.values[0] or 0.0), trial.number)))
 
@@ -130,9 +140,7 @@ def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...])
     attributes = trial.user_attrs
     state: State = "running" if not trial.state.is_finished() else attributes.get("outcome", "failed")
     values = tuple(objective.of(attributes) for objective in objectives)
-    return Trial(
-        trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete
-    )
+    return Trial(trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete)
 
 
 def _row(trial: Trial) -> dict[str, Any]:

@@ -33,9 +33,7 @@ def rows_of(arch: Arch, cost: Cost, image: tuple[int, int]) -> list[Row]:
             if branch.depth or branch.norm:
                 what = _words(branch.block) if branch.block else f"{branch.norm} norm"
                 title = f"branch {place}: {what}"
-                rows.append(
-                    _row(str(index), title, branch.map, branch.depth, cost, f"{name}.branches.{place}", image)
-                )
+                rows.append(_row(str(index), title, branch.map, branch.depth, cost, f"{name}.branches.{place}", image))
     rows.append(_row("head", _words(arch.head), arch.maps[0], 0, cost, "head", image))
     return rows
 

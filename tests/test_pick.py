@@ -94,3 +94,18 @@ def without_latency(record: Record) -> Record:
             dataclasses.replace(trial, attributes={**trial.attributes, "latency": None}) for trial in record.trials
         ),
     )
+
+
+def test_a_published_network_beyond_the_limits_is_shown_but_wins_nothing() -> None:
+    best = {"score": {"value": 0.99}, "latency": {"median_ms": 0.1}, "violations": {"flops<=3G": 0.5}}
+    trials = [
+        dataclasses.replace(trial, attributes={**trial.attributes, **best}, values=(0.99, 1.0, 0.1))
+        if trial.name == "hrvit_b1"
+        else trial
+        for trial in RECORD.trials
+    ]
+    record = Record(RECORD.name, RECORD.folder, RECORD.attributes, tuple(trials))
+    known = pick(record, "hrvit_b1")
+    assert not known.is_within_limits
+    assert known not in record.front()
+    assert known not in winners(record).values()

@@ -81,10 +81,11 @@ FIGURES: dict[str, Callable[[Record], go.Figure]] = {
 
 
 def growth_of(record: Record) -> list[float]:
-    """The dominated share after each trial, by number; trials that are not trained add nothing."""
+    """The dominated share after each trial, by number; trials that may not stand on the front add nothing."""
     directions = [objective.direction for objective in record.objectives]
+    contenders = {trial.number for trial in record.contenders}
     points = [
-        [math.nan if value is None or trial.state != "trained" else value for value in trial.values]
+        [value if value is not None and trial.number in contenders else math.nan for value in trial.values]
         for trial in record.trials
     ]
     return hypervolume_growth(points, directions, ranges_of(points, directions))
@@ -99,7 +100,7 @@ def _scatter(record: Record, across: str, up: str) -> go.Figure:
     front = {trial.number for trial in record.front()}
     published = [trial for trial in trials if trial.attributes.get("known")]
     drawn = [trial for trial in trials if not trial.attributes.get("known")]
-    _add_edge(figure, trials, across, up)
+    _add_edge(figure, [trial for trial in trials if trial.is_within_limits], across, up)
     rest = [trial for trial in drawn if trial.number not in front]
     _add_points(figure, rest, across, up, "judged", {"size": 7, "opacity": 0.55})
     _add_points(figure, [trial for trial in drawn if trial.number in front], across, up, "front", {"size": 10})

@@ -150,7 +150,7 @@ class Claims:
         violations = violations_of(self._plan.limits, known)
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
-        if reason:
+        if reason and "known" not in entry.attributes:  # a published network is the yardstick, whatever it costs
             return entry.refused(reason, violations, **known)
         return entry.running(**known, owner=self.owner, lease=until())
 

@@ -162,7 +162,8 @@ class _Session:
     def _candidate(self, trial: FrozenTrial) -> Candidate:
         digest = trial.user_attrs["digest"]
         arch = Arch.from_dict(trial.user_attrs["arch"])
-        return Candidate(trial.number, digest, arch, seed_of(self._plan.how.seed, digest), self._ledger.folder)
+        seed = seed_of(self._plan.how.seed, digest)
+        return Candidate(trial.number, digest, arch, seed, self._ledger.folder, "known" in trial.user_attrs)
 
     def _collect(self) -> None:
         with self._interruption.allowed():

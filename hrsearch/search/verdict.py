@@ -42,7 +42,7 @@ def settled(attributes: Attributes, objectives: Sequence[Objective], limits: Seq
     lacking = [objective.name for objective in objectives if not _is_finite(objective.of(known))]
     if lacking:
         return _failed(known, f"no {' and no '.join(lacking)} came out of judging it")
-    reason = broken(limits, known)
+    reason = None if "known" in known else broken(limits, known)
     return {**known, "outcome": "refused", "reason": reason} if reason else {**known, "outcome": "trained"}
 
 
