@@ -55,7 +55,7 @@ def test_limit_gives_the_best_score_that_keeps_it(choice: str) -> None:
         ("speed<=3", "objective 'speed' does not exist"),
         ("latency<=1ms", "no trained trial keeps latency<=1ms; the nearest is "),
         (f"trial:{first('failed').number}", "failed ("),
-        (f"trial:{first('refused').number}", "was refused (flops<=6G does not hold (flops is 7.1G)), so it cannot"),
+        (f"trial:{first('refused').number}", "was refused (flops<=7G does not hold (flops is 8.26G)), so it cannot"),
         (f"trial:{first('running').number}", "is still running, so it cannot be picked; the front begins with trial"),
     ],
 )

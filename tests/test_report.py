@@ -216,6 +216,19 @@ def test_headline_does_not_boast() -> None:
     assert headline(STUDIES["nothing"]) == "Nothing is trained yet"
 
 
+def test_published_network_beyond_the_limits_is_only_compared_with() -> None:
+    known = trial_with(0, 0.5, 40, "hrvit_b1")
+    known = dataclasses.replace(known, attributes={**known.attributes, "violations": {"latency<=30ms": 0.3}})
+    alone = study_of(known)
+    assert headline(alone) == "Nothing keeps the limits yet"
+    assert "None of them keeps the limits." in summary(alone)
+    assert "--pick" not in "".join(read(alone).texts)
+    record = study_of(known, trial_with(1, 0.4, 20))
+    assert headline(record) == "Trial 1 leads with mIoU 0.400"
+    (sentence,) = comparisons(record)
+    assert sentence.startswith("hrvit_b1 (mIoU 0.500 at 40.0 ms) breaks latency<=30ms and is shown to compare with.")
+
+
 def test_published_network_that_failed_is_said_so() -> None:
     failed = dataclasses.replace(trial_with(0, 0.4, 40, "hrvit_b3"), state="failed")
     assert list(comparisons(study_of(failed))) == ["hrvit_b3 failed, so there is nothing to compare with."]

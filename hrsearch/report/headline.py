@@ -23,7 +23,8 @@ def headline(record: Record) -> str:
     best = winners(record).get("best")
     if best:
         return f"{_capital(best.name)} leads with {metric_of(record)} {shown_of(best, 'score')}"
-    return f"{counted(len(record.front()), 'network')} on the front"
+    front = len(record.front())
+    return f"{counted(front, 'network')} on the front" if front else "Nothing keeps the limits yet"
 
 
 def summary(record: Record) -> list[str]:
@@ -142,14 +143,18 @@ def _front(record: Record) -> str:
     nouns = spelled([_noun(objective.name) for objective in record.objectives])
     at_once = " at once" if len(record.objectives) > 1 else ""
     count = len(record.front())
+    if not count:
+        return "None of them keeps the limits."
     stands = "one stands" if count == 1 else f"{count} stand"
     return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}."
 
 
 def _stands(record: Record, known: Trial, cost: str) -> str:
     figures = f"{metric_of(record)} {shown_of(known, 'score')} at {shown_of(known, cost)}"
-    place = "on the front" if known in record.front() else "behind the front"
-    return f"{_capital(known.name)} ({figures}) is {place}."
+    broken = spelled([text for text, violation in (known.attributes.get("violations") or {}).items() if violation > 0])
+    if broken:
+        return f"{_capital(known.name)} ({figures}) breaks {broken} and is shown to compare with."
+    return f"{_capital(known.name)} ({figures}) is {'on' if known in record.front() else 'behind'} the front."
 
 
 def _beaten(record: Record, known: Trial, cost: str) -> Iterator[str]:

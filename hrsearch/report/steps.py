@@ -2,7 +2,7 @@
 
 import shlex
 
-from hrsearch.pick import trained_of
+from hrsearch.pick import winners
 from hrsearch.report.headline import is_finished
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import study_argument
@@ -11,7 +11,7 @@ from hrsearch.study import Record
 
 def next_steps(record: Record) -> Markup:
     """The exact commands that go on from here."""
-    winner = [*_winner(record)] if trained_of(record) else []
+    winner = [*_winner(record)] if winners(record) else []
     going = "a larger --budget searches on"
     hint = f"the study is complete; {going}" if is_finished(record) else f"the same command finishes the study; {going}"
     again = _step("Write this page again", f"hrsearch report {study_argument(record)}", "from the study as it stands")
