@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import hrsearch
 from hrsearch.arch import Arch
 from hrsearch.build import Network
+from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
 from hrsearch.export import export
 from hrsearch.export.grammar import yaml_of
@@ -65,8 +66,14 @@ def record(tmp_path: Path) -> Record:
     return study(tmp_path, small_arch(tmp_path))
 
 
-@pytest.mark.parametrize("task", ["segment", "classify"])
-@pytest.mark.parametrize("name", ["hrvit_b1", "hrvit_b2", "hrvit_b3"])
+def shipped_networks() -> list[tuple[str, str]]:
+    """Every network that is shipped, for every task that it has a head for."""
+    files = sorted(shipped_folder("spaces/nets").glob("*.yaml"))
+    read = [(file.stem, yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
+    return [(name, task) for name, data in read for task in data["net"].get("heads", [data["task"]])]
+
+
+@pytest.mark.parametrize(("name", "task"), shipped_networks())
 def test_published_network_survives_the_round_trip(name: str, task: str, tmp_path: Path) -> None:
     assert_round_trip(load_arch(name, task=task), task, tmp_path)
 
