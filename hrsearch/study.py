@@ -14,8 +14,10 @@ network reads. What else is known of it stands in its user attributes, under the
 | outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
 | reason | why it was refused or failed |
 | violations | relative violation of each limit, by its text; positive where broken, as a published network's may be |
+| traceback | of a candidate that failed by an unforeseen exception: its last 4,000 characters |
 | seconds | wall seconds that judging it took |
-| owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds |
+| owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds; 0: given back |
+| losses | how many drivers died while they ran it |
 
 and of the study itself: `space` (the YAML's text), `space_path`, `task`, `classes`, `runner` (the resolved runner),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
@@ -128,7 +130,11 @@ def read_study(folder: Path) -> Record:
     if not (folder / "study.journal").is_file():
         found = sorted(path.parent.name for path in folder.parent.glob("*/study.journal"))
         raise InputError(f"{folder}: holds no study; {suggestion(folder.name, found)}")
-    study = optuna.load_study(study_name=folder.resolve().name, storage=storage_of(folder))
+    storage = storage_of(folder)
+    names = optuna.get_all_study_names(storage)  # one, and not the folder's name where that was renamed
+    if not names:
+        raise InputError(f"{folder}: its study has not begun; run the search again")
+    study = optuna.load_study(study_name=names[0], storage=storage)
     attributes = study.user_attrs
     objectives = tuple(objective_of(name) for name in attributes["objectives"])
     trials = tuple(trial_of(trial, objectives) for trial in study.get_trials(deepcopy=False))

@@ -19,7 +19,7 @@ from hrsearch.search.verdict import broken, is_spent, violations_of
 from hrsearch.space import Space
 
 MOST_REFUSED = 1000  # proposals refused in a row after which a search gives up
-MOST_LOSSES = 3  # drivers that may die while they run a candidate before the candidate is blamed
+MOST_LOSSES = 5  # drivers that may die while they run a candidate before the candidate is blamed
 
 
 @dataclass(frozen=True)

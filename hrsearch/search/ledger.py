@@ -56,13 +56,6 @@ class Ledger:
             if key not in present or present[key] != value:
                 self._study.set_user_attr(key, value)
 
-    def name_objectives(self) -> None:
-        """Tell Optuna the objectives' names: optuna-dashboard shows them."""
-        if self._study.metric_names is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                self._study.set_metric_names([objective.name for objective in self.objectives])
-
     def add(self, trial: FrozenTrial) -> FrozenTrial:
         """Store a trial, complete with its parameters, in one step; returned as stored, with its number."""
         return self._storage.get_trial(self._storage.create_new_trial(self._study_id, trial))
@@ -112,28 +105,34 @@ def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mappi
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked = json.loads(json.dumps(dict(attributes)))
+    journal = folder / "study.journal"
     with locked(folder / ".lock"):
-        ledger = _ledger(folder, objectives, asked)
-        # A driver that died while it made the study has left some attributes out; they are set now.
-        ledger.set(**{key: value for key, value in asked.items() if key not in ledger.attributes})
-        ledger.name_objectives()
-    return ledger
-
-
-def _ledger(folder: Path, objectives: Sequence[Objective], asked: Mapping[str, Any]) -> Ledger:
-    storage = JournalStorage(StudyFile(folder / "study.journal"))
-    names = [study.study_name for study in storage.get_all_studies()]  # its folder may have been renamed since
-    name = names[0] if names else folder.resolve().name
-    if not names:
-        _create(storage, name, objectives)
-    ledger = Ledger(folder, storage, name, objectives)
+        if not journal.is_file() or not journal.stat().st_size:
+            _make(journal, objectives, asked)
+    storage = JournalStorage(StudyFile(journal))
+    ledger = Ledger(folder, storage, _names(storage)[0], objectives)  # the folder may have been renamed since
     _check_agreement(folder, ledger.attributes, asked)
     return ledger
 
 
-def _create(storage: JournalStorage, name: str, objectives: Sequence[Objective]) -> None:
+def _make(journal: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:
+    """Write a new study aside and put it in place when it is complete: no death leaves half of one."""
+    aside = journal.with_suffix(".new")
+    aside.unlink(missing_ok=True)
     directions = [optuna.study.StudyDirection[objective.direction.upper()] for objective in objectives]
-    storage.create_new_study(directions, name)
+    study = optuna.create_study(
+        study_name=journal.resolve().parent.name, storage=JournalStorage(StudyFile(aside)), directions=directions
+    )
+    for key, value in attributes.items():
+        study.set_user_attr(key, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in objectives])  # optuna-dashboard shows them
+    aside.replace(journal)
+
+
+def _names(storage: JournalStorage) -> list[str]:
+    return [study.study_name for study in storage.get_all_studies()]
 
 
 def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

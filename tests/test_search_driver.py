@@ -1,0 +1,307 @@
+"""The search as a whole, inline: budget, order, outcomes, and that an interruption changes nothing."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner_of, search, start, states_of
+
+from hrsearch.arch import Arch
+from hrsearch.candidate import Candidate, Judgement, seed_of
+from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.objective import OBJECTIVES, Cost
+from hrsearch.search import claims, samplers
+from hrsearch.search.driver import Event
+from hrsearch.search.ledger import open_ledger
+from hrsearch.search.samplers import SAMPLERS
+from hrsearch.study import read_study, storage_of
+
+SMALL = SPACE.replace("width1: [8, 16, 24, 32]", "width1: [8]").replace("depth2: [1, 2, 3, 4]", "depth2: [1]")
+KNOWN = SPACE.replace("knobs:", "known: [hrvit_b1, hrvit_b2]\nknobs:", 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "toy"
+
+
+def test_the_budget_is_a_total(folder: Path) -> None:
+    assert search(folder, 5).startswith("5 of 5 candidates are done: 5 trained")
+    assert search(folder, 8).startswith("8 of 8 candidates are done: 8 trained")
+    assert search(folder, 8).startswith("8 of 8")
+    assert search(folder, 3).startswith("8 of 3")
+    assert len(calls_of(folder)) == states_of(folder)["trained"] == 8
+
+
+def test_a_trial_holds_what_is_documented(folder: Path) -> None:
+    search(folder, 3, attributes={"versions": {"toy": "1"}, "protocol": "abc"})
+    record = read_study(folder)
+    assert record.attributes["space"] == SPACE
+    assert record.attributes["objectives"] == ["score", "flops", "latency"]
+    assert record.attributes["versions"] == {"toy": "1"}
+    assert record.attributes["budget"] == 3
+    for trial in record.trained:
+        attributes = trial.attributes
+        arch = Arch.from_dict(attributes["arch"])
+        assert attributes["digest"] == arch.digest()
+        assert attributes["flops"] == cost_of(arch).flops
+        assert trial.values == (attributes["score"]["value"], attributes["flops"], attributes["latency"]["median_ms"])
+        assert attributes["seconds"] >= 0
+    assert optuna.load_study(study_name="toy", storage=storage_of(folder)).metric_names == ["score", "flops", "latency"]
+
+
+def test_seeds_follow_from_the_network(folder: Path) -> None:
+    seeds: dict[str, int] = {}
+    search(
+        folder, 3, lambda candidate: seeds.update({candidate.digest: candidate.seed}) or judgement(candidate), seed=7
+    )
+    assert all(seed == seed_of(7, digest) for digest, seed in seeds.items())
+
+
+class Interrupted:
+    """Presses Ctrl-C in the middle of the calls with these indices."""
+
+    def __init__(self, *at: int) -> None:
+        self.at = at
+        self.calls = 0
+
+    def __call__(self, candidate: Candidate) -> Judgement:
+        self.calls += 1
+        if self.calls - 1 in self.at:
+            raise KeyboardInterrupt
+        return Toy()(candidate)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_interrupted_and_resumed_is_uninterrupted(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "STARTUP", 4)
+    monkeypatch.setattr(samplers, "POPULATION", 4)
+    limits = ("flops<=0.25G", "latency<=20ms")
+    search(tmp_path / "whole", 16, sampler=sampler, limits=limits)
+    evaluate = Interrupted(0, 3, 9, 10, 14)
+    for _ in evaluate.at:
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "parts", 16, evaluate, sampler=sampler, limits=limits)
+    search(tmp_path / "parts", 16, evaluate, sampler=sampler, limits=limits)
+    whole, parts = read_study(tmp_path / "whole"), read_study(tmp_path / "parts")
+    assert rows_of(parts) == rows_of(whole)
+    assert {trial.state for trial in whole.trials} == {"trained", "refused"}
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_samplers_differ_by_seed_and_survive_knobs_of_one_value(sampler: str, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        search(tmp_path / str(seed), 6, sampler=sampler, seed=seed, space=SMALL)
+    first, second = (rows_of(read_study(tmp_path / str(seed))) for seed in (0, 1))
+    assert first != second
+    assert {row[1]["width1"] for row in first} == {8}
+
+
+def test_each_network_once_and_a_small_space_ends(folder: Path) -> None:
+    tiny = SMALL.replace("lift: [false, true]", "lift: [false]").replace("extra: {from: 1, to: 4}", "extra: [1]")
+    end = search(folder, 50, space=tiny)
+    digests = [digest for _, digest, *_ in calls_of(folder)]
+    assert len(digests) == len(set(digests)) == 4 * 3  # width2 x depth1; the knob `extra` is never read
+    assert end == "the space seems to hold no network besides the 12 already drawn"
+    assert search(folder, 50, space=tiny) == end
+
+
+def test_published_networks_come_first_and_have_no_parameters(folder: Path) -> None:
+    search(folder, 5, space=KNOWN)
+    trials = read_study(folder).trials
+    assert [trial.attributes.get("known") for trial in trials[:3]] == ["hrvit_b1", "hrvit_b2", None]
+    assert [bool(trial.knobs) for trial in trials[:3]] == [False, False, True]
+    assert states_of(folder)["trained"] == 5
+
+
+def test_published_networks_are_the_yardstick_whatever_they_cost(folder: Path) -> None:
+    search(folder, 3, space=KNOWN, limits=("flops<=0.25G", "latency<=20ms"))
+    first = read_study(folder).trials[0]
+    assert first.state == "trained"
+    assert first.attributes["violations"]["flops<=250M"] > 0
+
+
+def test_limits_refuse_before_and_after_training(folder: Path) -> None:
+    search(folder, 12, limits=("flops<=0.25G", "latency<=20ms", "score>=0.1"))
+    record = read_study(folder)
+    refused = [trial for trial in record.trials if trial.state == "refused" and "digest" in trial.attributes]
+    by_flops = [trial for trial in refused if "score" not in trial.attributes]
+    measured = [trial for trial in refused if "score" in trial.attributes]
+    assert by_flops
+    assert measured
+    for trial in by_flops:
+        assert trial.attributes["violations"] == {"flops<=250M": pytest.approx(trial.attributes["flops"] / 2.5e8 - 1)}
+        assert trial.attributes["reason"].startswith("flops<=250M does not hold (flops is ")
+    assert all(any(v > 0 for v in trial.attributes["violations"].values()) for trial in measured)
+    assert len(record.trained) + len(measured) == len(calls_of(folder)) == 12  # what was trained was paid for
+    stored = optuna.load_study(study_name="toy", storage=storage_of(folder)).get_trials()
+    assert all(stored[trial.number].constraints == trial.attributes["violations"] for trial in refused)
+    assert not {trial.number for trial in record.front()} & {trial.number for trial in refused}
+
+
+def test_a_worker_may_refuse(folder: Path) -> None:
+    def evaluate(candidate: Candidate) -> Judgement:
+        if candidate.number % 2:
+            return judgement(candidate)
+        return Judgement({"latency": {"median_ms": 5.0}, "outcome": "refused", "reason": "latency<=4ms does not hold"})
+
+    search(folder, 3, evaluate, limits=("latency<=4ms", "score>=0.0001"), space=SMALL, objectives=("score", "flops"))
+    states = [trial.state for trial in read_study(folder).trials]
+    assert states.count("refused") >= 3
+    assert "trained" not in states[::2]
+
+
+@pytest.mark.parametrize("limits", [("flops<=1M",), ()])
+def test_endless_refusal_ends(limits: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "MOST_REFUSED", 15)
+
+    def impossible(arch: Arch) -> Cost:
+        if limits:
+            return cost_of(arch)
+        raise InputError("stages[1]: no such network")
+
+    with pytest.raises(InputError, match=r"15 proposals in a row were refused, the last one: (flops|stages|.width1)"):
+        search(folder, 4, limits=limits, cost_of=impossible)
+    assert states_of(folder) == {"refused": 15}
+    assert not calls_of(folder)
+
+
+def _raise(error: BaseException) -> Callable[[Candidate], Judgement]:
+    def evaluate(candidate: Candidate) -> Judgement:
+        raise error
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "reason"),
+    [
+        (_raise(CandidateFailed("the loss is not finite")), "the loss is not finite"),
+        (_raise(ZeroDivisionError("by zero\nsecond line")), "ZeroDivisionError: by zero"),
+        (_raise(MemoryError()), "out of memory"),
+        (lambda c: judgement(c, score={"value": None}), "no score came out of judging it"),
+        (lambda c: judgement(c, score={"value": float("nan")}), "its judgement cannot be stored"),
+        (lambda c: judgement(c, extra={1, 2}), "its judgement cannot be stored"),
+        (lambda c: judgement(c, outcome="failed"), "no reason was given"),
+    ],
+)
+def test_a_candidate_that_fails_is_a_failed_trial(evaluate: Any, reason: str, folder: Path) -> None:
+    search(folder, 2, evaluate)
+    assert states_of(folder)["failed"] == 2
+    failed = [trial for trial in read_study(folder).trials if trial.state == "failed"]
+    assert all(trial.attributes["reason"].startswith(reason) for trial in failed)
+    assert ("traceback" in failed[0].attributes) == ("Zero" in reason)
+
+
+def test_a_search_in_which_everything_fails_gives_up(folder: Path) -> None:
+    with pytest.raises(InputError, match="the first 20 candidates failed, the last one: no data"):
+        search(folder, 100, _raise(CandidateFailed("no data")))
+    assert search(folder, 21).startswith("21 of 21 candidates are done: 1 trained, 20 failed")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"objectives": ("score", "params")},
+            "this study's objectives is score, flops, latency, but score, params was",
+        ),
+        ({"limits": ("flops=1G",)}, "this study's limits is none, but flops<=1G was asked for"),
+        ({"seed": 3}, "this study's seed is 0, but 3 was asked for"),
+        (
+            {"space": SPACE.replace("[1, 2, 3]", "[1, 2]")},
+            "is not space.yaml as it is now .the first difference is in line 7",
+        ),
+        ({"attributes": {"protocol": "b"}}, "judges candidates in another way .the versions or the data"),
+        ({"sampler": "cmaes"}, "sampler 'cmaes' does not exist; choose from"),
+    ],
+)
+def test_another_study_is_told(options: dict[str, Any], message: str, folder: Path) -> None:
+    search(folder, 1, attributes={"protocol": "a"})
+    with pytest.raises(InputError, match=message):
+        search(folder, 2, **({"attributes": {"protocol": "a"}} | options))
+    assert search(folder, 2, sampler="random", attributes={"protocol": "a"}).startswith("2 of 2")
+
+
+def test_another_protocol_names_the_setting(folder: Path) -> None:
+    def attributes(steps: int) -> dict[str, Any]:
+        runner = runner_of().model_copy(update={"proxy": runner_of().proxy.model_copy(update={"steps": steps})})
+        return {"protocol": str(steps), "runner": runner.model_dump(mode="json")}
+
+    score = (OBJECTIVES["score"],)
+    open_ledger(folder, score, attributes(300))
+    with pytest.raises(InputError, match=r"runner\.proxy\.steps is 300 there and 200 here.*--name"):
+        open_ledger(folder, score, attributes(200))
+
+
+def test_events_tell_every_change(folder: Path) -> None:
+    events: list[Event] = []
+    search(folder, 4, on_event=events.append)
+    told = [(event.trial.number, event.trial.state) for event in events if event.trial.state != "refused"]
+    numbers = [number for number, state in told if state == "running"]
+    assert told == [(number, state) for number in numbers for state in ("running", "trained")]
+    assert [event.counts.done for event in events if event.trial.state == "trained"] == [1, 2, 3, 4]
+    assert all(event.counts.running == (event.trial.state == "running") for event in events)
+    assert events[-1].counts.budget == 4
+
+
+def test_a_study_may_be_moved(folder: Path) -> None:
+    search(folder, 2)
+    search(folder.rename(folder.with_name("moved")), 3)
+    assert len(calls_of(folder.with_name("moved"))) == 3
+
+
+def test_what_ended_but_was_not_told_is_not_judged_again(folder: Path) -> None:
+    """The driver dies after the outcome is written and before Optuna is told: the journal without its last line."""
+    search(folder, 3)
+    journal = folder / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    while json.loads(lines[-1])["op_code"] != 6:  # SET_TRIAL_STATE_VALUES
+        lines.pop()
+    journal.write_bytes(b"".join(lines[:-1]).replace(b'"pid":', b'"pid":4194305, "was":'))
+    search(folder, 3)
+    assert len(calls_of(folder)) == states_of(folder)["trained"] == 3
+
+
+def killed_inline(folder: Path, budget: int) -> None:
+    """Start a driver that judges inside of itself, and kill it at the first candidate that it begins."""
+    driver = start(folder, budget, "--engine", "inline", "--seconds", "0.2")
+    deadline = time.monotonic() + 60
+    while not [call for call in calls_of(folder) if call[2] == driver.pid] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    driver.kill()
+    driver.communicate()
+
+
+def test_a_candidate_that_kills_its_drivers_is_blamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "MOST_LOSSES", 2)
+    for _ in range(2):
+        killed_inline(folder, 2)
+    search(folder, 2)
+    failed = [trial for trial in read_study(folder).trials if trial.state == "failed"]
+    assert [trial.attributes["reason"] for trial in failed] == ["2 drivers died while they ran it (out of memory?)"]
+    assert len({digest for _, digest, *_ in calls_of(folder)}) == 2
+
+
+def test_killed_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
+    for _ in range(3):
+        killed_inline(tmp_path / "killed", 12)
+        search(tmp_path / "killed", states_of(tmp_path / "killed").get("trained", 0) + 3)
+    search(tmp_path / "killed", 12)
+    search(tmp_path / "whole", 12)
+    assert rows_of(read_study(tmp_path / "killed")) == rows_of(read_study(tmp_path / "whole"))
+
+
+def test_a_proposal_takes_little_time(folder: Path) -> None:
+    """CPU seconds per candidate from proposal to told, at 200 trials of a shipped space."""
+    space = (Path(__file__).parent.parent / "spaces" / "hrvit.yaml").read_text()
+    search(folder, 200, space=space, sampler="random")
+    began = time.process_time()
+    search(folder, 210, space=space, sampler="tpe")
+    assert (time.process_time() - began) / 10 < 0.15
