@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -108,7 +109,8 @@ def start(folder: Path, budget: int, *options: str) -> subprocess.Popen[str]:
     home = Path(hrsearch.__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(home)])}
     command = [sys.executable, "-c", "import toy_search; toy_search.main()", str(folder), str(budget), *options]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
 
 
 def main() -> None:
@@ -120,6 +122,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.0)
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would have begun deaf to it
     engine = {"kind": asked.engine, "workers": asked.workers}
     try:
         print(

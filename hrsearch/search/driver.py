@@ -194,7 +194,7 @@ class _Session:
     def _give_back(self) -> None:
         """Keep what is finished and end the rest, so that the next driver runs it at once and nothing twice."""
         with suppress(Exception):
-            self._finish({future for future in self._flights if future.done()})
+            self._finish({future for future in self._flights if future.done() and not future.exception()})
         self._engine.shutdown(cancel_futures=True)
         for number in self._leases.held:
             with suppress(Exception):

@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any, ParamSpec, TypeVar
@@ -39,8 +40,8 @@ class Processes(Executor):
         self._lock = threading.Lock()  # multiprocessing's processes are not safe to start and reap from many threads
         self._closed = False
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["__main__", __name__, "hrsearch.search.judging", *preload])
-        with _environment(dict.fromkeys(ONE_THREAD, "1")):
+        self._context.set_forkserver_preload([__name__, "hrsearch.search.judging", *_ours_in_main(), *preload])
+        with _environment(dict.fromkeys(ONE_THREAD, "1")), _deaf_to_ctrl_c():
             forkserver.ensure_running()  # its imports go on while the driver makes its first proposals
 
     def submit(self, function: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
@@ -116,7 +117,7 @@ def _serve(
     kwargs: dict[str, Any],
 ) -> None:
     """Runs in the worker: answers (True, result) or (False, reason)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver says who ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_driver, daemon=True).start()
     try:
         if prepare:
@@ -132,6 +133,15 @@ def _die_with_driver() -> None:
     if driver:
         driver.join()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _ours_in_main() -> list[str]:
+    """What the main script imports of this package: multiprocessing has every worker run that script's imports again.
+
+    Only of this package: a stranger's module may start threads when it is imported, and those do not survive a fork.
+    """
+    names = {getattr(value, "__module__", None) for value in vars(sys.modules["__main__"]).values()}
+    return sorted(name for name in names if isinstance(name, str) and name.startswith("hrsearch."))
 
 
 def _cause(code: int | None) -> str:
@@ -155,3 +165,14 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started here never hears Ctrl-C, which reaches the whole terminal; the driver says who ends."""
+    resource_tracker.ensure_running()  # the fork server starts it, and then it would end the deafness
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
