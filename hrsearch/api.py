@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrsearch.arch import Arch
+from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, parse_limit
 from hrsearch.runner import Runner, load_runner
@@ -150,6 +151,12 @@ def _searched(space: Space, runner: Runner, budget: int, folder: Path, on_event:
     proxy = runner.proxy
     data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
     reference_ms = _reference_ms(folder, runner)
+
+    def note(event: "Event") -> None:
+        if event.trial.state == "trained":
+            _keep_front_weights(folder)
+        on_event(event)
+
     ending = drive(
         space,
         runner,
@@ -165,11 +172,20 @@ def _searched(space: Space, runner: Runner, budget: int, folder: Path, on_event:
             "versions": versions(),
             "machine": machine(),
         },
-        on_event=on_event,
+        on_event=note,
         preload=("hrsearch.evaluate",),
         prepare=prepare,
     )
     return Study(folder, ending)
+
+
+def _keep_front_weights(folder: Path) -> None:
+    """Remove the weights of drawn candidates that are not on the front: hundreds of networks would fill a laptop."""
+    record = read_study(folder)
+    front = {trial.number for trial in record.front()}
+    for trial in record.trained:
+        if trial.number not in front and not trial.attributes.get("known"):
+            weights_path(folder, trial.number).unlink(missing_ok=True)
 
 
 def _reference_ms(folder: Path, runner: Runner) -> float:

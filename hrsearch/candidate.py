@@ -31,6 +31,11 @@ class Judgement:
     attributes: Mapping[str, Any]
 
 
+def weights_path(folder: Path, number: int) -> Path:
+    """Where the weights of a trial of the study in `folder` lie, once it is trained and while it is on the front."""
+    return folder / "weights" / f"{number}.safetensors"
+
+
 def seed_of(*parts: object) -> int:
     """A seed in [0, 2**32) that depends on every part, and on nothing else: not on the process, not on the platform."""
     text = "|".join(str(part) for part in parts)

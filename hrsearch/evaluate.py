@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from hrsearch.build import Network, build
-from hrsearch.candidate import Candidate, Judgement
+from hrsearch.candidate import Candidate, Judgement, weights_path
 from hrsearch.cost import measure
 from hrsearch.errors import CandidateFailed
 from hrsearch.objective import Limit, parse_limit
@@ -42,7 +42,7 @@ class Evaluate:
         if broken:
             return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
         score = train_proxy(network, data, proxy, seed=candidate.seed, device=device)
-        _save(network, candidate.folder / "weights" / f"{candidate.number}.safetensors")
+        _save(network, weights_path(candidate.folder, candidate.number))
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
     def _latency(self, network: Network) -> Any:

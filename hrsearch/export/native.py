@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from hrsearch.arch import Arch
+from hrsearch.candidate import weights_path
 from hrsearch.export.grammar import yaml_of
 from hrsearch.export.readme import figures_of, readme_of
 from hrsearch.objective import OBJECTIVES
@@ -21,7 +22,7 @@ WEIGHTS = "weights.safetensors"
 
 def write(record: Record, trial: Trial, folder: Path) -> None:
     """Write the trial's network into an empty folder; without weights where the study has kept none."""
-    kept = record.folder / "weights" / f"{trial.number}.safetensors"
+    kept = weights_path(record.folder, trial.number)
     if kept.is_file():
         shutil.copyfile(kept, folder / WEIGHTS)
     texts = {
