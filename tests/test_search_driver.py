@@ -1,6 +1,5 @@
 """The search as a whole, inline: budget, order, outcomes, and that an interruption changes nothing."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -257,16 +256,21 @@ def test_a_study_may_be_moved(folder: Path) -> None:
     assert len(calls_of(folder.with_name("moved"))) == 3
 
 
-def test_what_ended_but_was_not_told_is_not_judged_again(folder: Path) -> None:
-    """The driver dies after the outcome is written and before Optuna is told: the journal without its last line."""
-    search(folder, 3)
-    journal = folder / "study.journal"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    while json.loads(lines[-1])["op_code"] != 6:  # SET_TRIAL_STATE_VALUES
-        lines.pop()
-    journal.write_bytes(b"".join(lines[:-1]).replace(b'"pid":', b'"pid":4194305, "was":'))
-    search(folder, 3)
-    assert len(calls_of(folder)) == states_of(folder)["trained"] == 3
+def test_a_driver_may_die_between_any_two_writes(tmp_path: Path) -> None:
+    """The journal cut after each of its lines, as kill -9 leaves it: what follows is what would have followed."""
+    limits = ("flops<=0.25G", "latency<=20ms")
+    search(tmp_path / "whole", 3, limits=limits)
+    whole = (tmp_path / "whole" / "study.journal").read_bytes().replace(b'"pid":', b'"pid":4194305,"was":')
+    lines = whole.splitlines(keepends=True)
+    first = next(index for index, line in enumerate(lines) if b'"op_code":4' in line)  # CREATE_TRIAL
+    for kept in range(first, len(lines)):
+        folder = tmp_path / str(kept) / "whole"
+        folder.mkdir(parents=True)
+        (folder / "study.journal").write_bytes(b"".join(lines[:kept]))
+        ended = sum(b'"user_attr":{"outcome":' in line for line in lines[:kept])
+        assert search(folder, 3, limits=limits).startswith("3 of 3")
+        assert rows_of(read_study(folder)) == rows_of(read_study(tmp_path / "whole"))
+        assert len(calls_of(folder)) == 3 - ended
 
 
 def killed_inline(folder: Path, budget: int) -> None:

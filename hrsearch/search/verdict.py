@@ -58,7 +58,8 @@ def told(attributes: Attributes, objectives: Sequence[Objective]) -> tuple[Trial
 
 def is_spent(attributes: Attributes) -> bool:
     """Whether the trial counts against the budget: it was trained, or failed when it should have been."""
-    return attributes.get("outcome") in ("trained", "failed") or "score" in attributes
+    outcome = attributes.get("outcome")
+    return outcome in ("trained", "failed") or (outcome == "refused" and "score" in attributes)
 
 
 def _failed(known: dict[str, Any], reason: str) -> dict[str, Any]:
