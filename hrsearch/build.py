@@ -1,6 +1,6 @@
 """From an architecture to a network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,12 @@ class Network(nn.Module):
         prediction: Tensor = self.head(self.pyramid(image))
         return prediction
 
+    def predictions(self, image: Tensor) -> list[Tensor]:
+        """The prediction, then the auxiliary ones of a head that has them, which only training asks for."""
+        maps = self.pyramid(image)
+        predict = getattr(self.head, "predictions", None)
+        return [self.head(maps)] if predict is None else predict(maps)
+
 
 def build(arch: Arch, classes: int = 1000, drop_path: float = 0.0) -> Network:
     """The network of an architecture, initialised at random; `drop_path` is the rate of its last blocks.
@@ -70,13 +76,33 @@ def build(arch: Arch, classes: int = 1000, drop_path: float = 0.0) -> Network:
 def drop_path_rates(arch: Arch, drop_path: float) -> list[list[float]]:
     """Rates of the blocks of each stage, rising linearly over the network from 0 to `drop_path`.
 
-    A stage takes as many steps as its deepest branch; block b of every branch has the stage's rate b.
+    A stage takes as many steps as its deepest branch of blocks that drop; block b of every branch has the stage's rate
+    b. A block whose class says `drops = False`, as those of HRNet do, has no drop path.
     """
-    depths = [max((branch.depth for branch in stage.branches), default=0) for stage in arch.stages]
+    depths = [max((_steps(branch) for branch in stage.branches), default=0) for stage in arch.stages]
     last = max(sum(depths) - 1, 1)
     rates = [drop_path * step / last for step in range(sum(depths))]
     starts = [sum(depths[:index]) for index in range(len(depths))]
     return [rates[start : start + depth] for start, depth in zip(starts, depths, strict=True)]
+
+
+def _steps(branch: Branch) -> int:
+    return branch.depth if branch.block and getattr(BLOCKS[branch.block.kind], "drops", True) else 0
+
+
+def widths_of(stage: Stage, delivered: Sequence[Map]) -> list[int]:
+    """The channels that each branch is given by its stage's link; its first block leads from them to its own.
+
+    Other strides than the branches', and other channels for a branch without blocks, are an InputError.
+    """
+    fits = [one.stride == branch.stride for one, branch in zip(delivered, stage.branches, strict=False)]
+    if not all(fits) or len(delivered) != len(stage.branches):
+        raise InputError(f"link {stage.link.kind!r} delivers {delivered}, but the branches need {stage.maps}")
+    for one, branch in zip(delivered, stage.branches, strict=True):
+        if not branch.depth and one.channels != branch.channels:
+            law = f"{one.channels} channels, but a branch without blocks needs {branch.channels}"
+            raise InputError(f"link {stage.link.kind!r} delivers {law}")
+    return [one.channels for one in delivered]
 
 
 def pieces(network: Network, image: Size, batch: int = 1) -> Iterator[Piece]:
@@ -89,9 +115,11 @@ def pieces(network: Network, image: Size, batch: int = 1) -> Iterator[Piece]:
         assert isinstance(stage, NetworkStage)
         yield from _parts(f"stages.{index}.link", stage.link, maps, image, batch)
         maps = network.arch.stages[index].maps
-        for number, (branch, output) in enumerate(zip(stage.branches, maps, strict=True)):
-            shape = (batch, output.channels, *scaled(image, 1, output.stride))
+        delivered: tuple[Map, ...] = stage.link.outputs  # type: ignore[assignment]
+        widths = widths_of(network.arch.stages[index], delivered)
+        for number, (branch, output, width) in enumerate(zip(stage.branches, maps, widths, strict=True)):
             for name, module in branch.named_children():
+                shape = (batch, output.channels if int(name) else width, *scaled(image, 1, output.stride))
                 yield Piece(f"stages.{index}.branches.{number}.{name}", module, (shape,))
     yield from _parts("head", network.head, maps, image, batch)
 
@@ -106,13 +134,16 @@ def _parts(prefix: str, module: nn.Module, maps: tuple[Map, ...], image: Size, b
 
 def _stage(stage: Stage, inputs: tuple[Map, ...], rates: list[float]) -> NetworkStage:
     link = LINKS[stage.link.kind](inputs, stage.maps, **stage.link.keywords())
-    if tuple(link.outputs) != stage.maps:
-        raise InputError(f"link {stage.link.kind!r} delivers {link.outputs}, but the branches need {stage.maps}")
-    return NetworkStage(link, [_branch(branch, rates) for branch in stage.branches])
+    widths = widths_of(stage, link.outputs)
+    branches = [_branch(branch, width, rates) for branch, width in zip(stage.branches, widths, strict=True)]
+    return NetworkStage(link, branches)
 
 
-def _branch(branch: Branch, rates: list[float]) -> nn.Sequential:
-    blocks = [_block(branch.block, branch.channels, rate) for rate in rates[: branch.depth]]
+def _branch(branch: Branch, width: int, rates: list[float]) -> nn.Sequential:
+    """The blocks, the first of which is given `width` channels, and the norm."""
+    rates = rates if _steps(branch) else [0.0] * branch.depth
+    widths = [width, *[branch.channels] * (branch.depth - 1)]
+    blocks = [_block(branch.block, c_in, branch.channels, rate) for c_in, rate in zip(widths, rates, strict=False)]
     if branch.norm is None:
         return nn.Sequential(*blocks)
     if branch.norm not in NORMS:
@@ -120,8 +151,8 @@ def _branch(branch: Branch, rates: list[float]) -> nn.Sequential:
     return nn.Sequential(*blocks, NORMS[branch.norm](branch.channels))
 
 
-def _block(part: Part | None, channels: int, rate: float) -> nn.Module:
+def _block(part: Part | None, c_in: int, c_out: int, rate: float) -> nn.Module:
     if part is None:
         raise InputError("a branch with depth > 0 needs a block")
-    module: nn.Module = BLOCKS[part.kind](channels, channels, rate, **part.keywords())
+    module: nn.Module = BLOCKS[part.kind](c_in, c_out, rate, **part.keywords())
     return module

@@ -4,47 +4,28 @@ tests/golden/*.json holds figures of the released networks with weights made by 
 """
 
 import json
-import math
-import zlib
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from archs import flops_of, params_of
-from torch import Tensor, nn
+from recipe import piece_flops, recipe_image, recipe_weights, require_equal
+from torch import nn
 
 from hrsearch.build import Network, build, pieces
-from hrsearch.nets.link import Piece
-from hrsearch.released import load_released, released_name
+from hrsearch.released import load_released
 from hrsearch.space import load_arch
 
 HRVIT = json.loads((Path(__file__).parent / "golden" / "hrvit.json").read_text())["networks"]
 OUTPUTS = [(name, size) for name, golden in HRVIT.items() for size in golden["outputs"]]
 
 
-def recipe_weight(key: str, shape: torch.Size) -> Tensor:
-    """The tensor that the recipe gives a released key."""
-    random = np.random.RandomState(zlib.crc32(key.encode()))
-    if key.endswith("num_batches_tracked"):
-        return torch.tensor(0)
-    if key.endswith("running_var"):
-        return torch.tensor(0.5 + random.random_sample(shape))
-    if key.endswith(("running_mean", "bias")):
-        return torch.tensor(0.1 * random.standard_normal(shape))
-    if len(shape) == 1:
-        return torch.tensor(0.5 + random.random_sample(shape))
-    return torch.tensor(random.standard_normal(shape) / math.sqrt(math.prod(shape[1:])))
-
-
 @cache
 def released(name: str) -> Network:
     """The network with the recipe's weights, in float64 and eval mode."""
     network = build(load_arch(name, task="classify")).double().eval()
-    shapes = {released_name(key, "hrvit"): value.shape for key, value in network.state_dict().items()}
-    load_released(network, {key: recipe_weight(key, shape) for key, shape in shapes.items()}, "hrvit")
+    load_released(network, recipe_weights(network, "hrvit"), "hrvit")
     return network
 
 
@@ -69,24 +50,12 @@ def hrvit_parts(network: Network) -> dict[str, list[nn.Module]]:
 @pytest.mark.parametrize(("name", "size"), OUTPUTS)
 def test_outputs(name: str, size: str) -> None:
     network = released(name)
-    height, width = map(int, size.split("x"))
-    image = torch.tensor(np.random.RandomState(2022).standard_normal((1, 3, height, width)))
     with torch.no_grad():
-        maps = network.pyramid(image)
+        maps = network.pyramid(recipe_image(size))
         logits = network.head(maps)
     golden = HRVIT[name]["outputs"][size]
     for got, wanted in zip([*maps, logits], [*golden["features"], golden["logits"]], strict=True):
         require_equal(got, wanted)
-
-
-def require_equal(got: Tensor, wanted: dict[str, Any]) -> None:
-    """Shape, values at the recipe's places and moments agree to a relative 1e-9."""
-    assert list(got.shape) == wanted["shape"]
-    flat = got.contiguous().numpy().ravel()
-    np.testing.assert_allclose(flat[wanted["idx"]], wanted["val"], rtol=1e-9)
-    np.testing.assert_allclose(np.linalg.norm(flat), wanted["l2"], rtol=1e-9)
-    np.testing.assert_allclose(flat.mean(), wanted["mean"], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(flat.std(), wanted["std"], rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", HRVIT)
@@ -118,18 +87,6 @@ def test_flops_of_every_part(name: str) -> None:
 def test_flops_of_the_backbone(name: str, side: int) -> None:
     backbone = (piece for piece in pieces(hollow(name), (side, side)) if part_of(piece.name) != "head")
     assert sum(map(piece_flops, backbone)) == HRVIT[name][f"flops_{side}_backbone"]
-
-
-def piece_flops(piece: Piece) -> int:
-    """FLOPs of a piece, counted once for equal text and shapes: the text of a module determines them."""
-    key = (repr(piece.module), piece.shapes)
-    if key not in COUNTED:
-        inputs = [torch.empty(shape, device="meta") for shape in piece.shapes]
-        COUNTED[key] = flops_of(lambda: piece.module(inputs if len(inputs) > 1 else inputs[0]))
-    return COUNTED[key]
-
-
-COUNTED: dict[tuple[str, tuple[tuple[int, ...], ...]], int] = {}
 
 
 def part_of(name: str) -> str:

@@ -13,12 +13,14 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from hrsearch.arch import Arch, Branch, Map, Part, Stage, inputs_of
-from hrsearch.nets.link import Piece
+from hrsearch.build import widths_of
+from hrsearch.nets.link import InParts, Piece
 from hrsearch.nets.norm import NORMS
 from hrsearch.objective import Cost
 from hrsearch.registry import BLOCKS, HEADS, LINKS
 
 Size = tuple[int, int]
+Maps = tuple[Map, ...]
 Count = tuple[str, int, int]  # name of the part, parameters, FLOPs
 
 _FREE = (
@@ -53,41 +55,44 @@ def size_at(image: Size, stride: int) -> Size:
 
 
 def _stage(stage: Stage, inputs: Sequence[Map], image: Size) -> Iterator[Count]:
-    for name, params, flops in _link(stage.link, tuple(inputs), stage.maps, image):
+    delivered, counts = _link(stage.link, tuple(inputs), stage.maps, image)
+    for name, params, flops in counts:
         yield f"link.{name}".rstrip("."), params, flops
-    for index, branch in enumerate(stage.branches):
-        for place, (params, flops) in enumerate(_branch(branch, image)):
+    for index, (branch, width) in enumerate(zip(stage.branches, widths_of(stage, delivered), strict=True)):
+        for place, (params, flops) in enumerate(_branch(branch, width, image)):
             yield f"branches.{index}.{place}", params, flops
 
 
-def _branch(branch: Branch, image: Size) -> Iterator[tuple[int, int]]:
-    """Parameters and FLOPs of each block of a branch, then of its norm."""
-    size = size_at(image, branch.stride)
-    if branch.block:
-        yield from [_block(branch.block, branch.channels, size)] * branch.depth
+def _branch(branch: Branch, width: int, image: Size) -> Iterator[tuple[int, int]]:
+    """Parameters and FLOPs of each block of a branch that is given `width` channels, then of its norm."""
+    size, channels = size_at(image, branch.stride), branch.channels
+    if branch.block and branch.depth:
+        yield _block(branch.block, width, channels, size)
+        yield from [_block(branch.block, channels, channels, size)] * (branch.depth - 1)
     if branch.norm:
         yield _norm(branch.norm, branch.channels), 0
 
 
 @cache
-def _link(link: Part, inputs: tuple[Map, ...], outputs: tuple[Map, ...], image: Size) -> tuple[Count, ...]:
+def _link(link: Part, inputs: Maps, outputs: Maps, image: Size) -> tuple[Maps, tuple[Count, ...]]:
+    """The maps that a link delivers, and its counts."""
     with torch.device("meta"):
         module = LINKS[link.kind](inputs, outputs, **link.keywords())
-    return _counted(module, inputs, image)
+    return module.outputs, _counted(module, inputs, image)
 
 
 @cache
-def _head(head: Part, inputs: tuple[Map, ...], classes: int, image: Size) -> tuple[Count, ...]:
+def _head(head: Part, inputs: Maps, classes: int, image: Size) -> tuple[Count, ...]:
     with torch.device("meta"):
         module = HEADS[head.kind](inputs, classes, **head.keywords())
     return _counted(module, inputs, image)
 
 
 @cache
-def _block(block: Part, channels: int, size: Size) -> tuple[int, int]:
+def _block(block: Part, c_in: int, c_out: int, size: Size) -> tuple[int, int]:
     with torch.device("meta"):
-        module = BLOCKS[block.kind](channels, channels, 0.0, **block.keywords())
-    return _params(module), _flops(Piece("", module, ((1, channels, *size),)))
+        module = BLOCKS[block.kind](c_in, c_out, 0.0, **block.keywords())
+    return _params(module), _flops(Piece("", module, ((1, c_in, *size),)))
 
 
 @cache
@@ -121,7 +126,7 @@ def _flops(piece: Piece) -> int:
 
 
 def count_module(module: nn.Module, shapes: Sequence[Sequence[int]]) -> int:
-    """Multiply-accumulates of one call with tensors of `shapes` (several: a list of them), by fvcore.
+    """Multiply-accumulates of one call with a tensor (a link or a head: a list of tensors) of `shapes`, by fvcore.
 
     fvcore traces with real tensors, so a module on the meta device is given memory first.
     """
@@ -130,7 +135,7 @@ def count_module(module: nn.Module, shapes: Sequence[Sequence[int]]) -> int:
         for tensor in (*real.parameters(), *real.buffers()):
             tensor.zero_()
         example = [torch.zeros(*shape) for shape in shapes]
-        analysis = FlopCountAnalysis(real, (example if len(example) > 1 else example[0],))
+        analysis = FlopCountAnalysis(real, (example if isinstance(module, InParts) else example[0],))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
         for operator in _FREE:

@@ -1,4 +1,7 @@
-"""Heads: from a pyramid of maps, finest first, to a prediction."""
+"""Heads: from a pyramid of maps, finest first, to a prediction.
+
+A head with auxiliary predictions, which only training asks for, delivers them behind its own by `predictions`.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -9,7 +12,8 @@ from torch import Tensor, nn
 
 from hrsearch.arch import Map
 from hrsearch.errors import InputError
-from hrsearch.nets.link import Piece, Size
+from hrsearch.nets.hrnet import Bottleneck
+from hrsearch.nets.link import Piece, Size, resized
 from hrsearch.registry import HEADS
 
 
@@ -36,24 +40,23 @@ class Classify(nn.Module):
 class ClassifyHighResolution(nn.Module):
     """The classifier of HRNet and HRViT: widens four maps and adds each to the next coarser: -> (B, classes).
 
-    Its widths are fixed, so that it holds some 12 M parameters and 1 GFLOPs at 224 x 224 whatever the backbone.
+    Its widths are fixed, so that it holds some 12 M parameters and 1 GFLOPs at 224 x 224 whatever the backbone. With
+    `depthwise` 3 x 3 convolutions it is HRFormer's, of 5 M. HRNet and HRFormer have `dropout: 0`.
     """
 
     WIDTHS = (32, 64, 128, 256)  # of the bottlenecks, which deliver four times as many
 
-    def __init__(self, inputs: Sequence[Map], classes: int, *, dropout: float = 0.1) -> None:
+    def __init__(self, inputs: Sequence[Map], classes: int, *, dropout: float = 0.1, depthwise: bool = False) -> None:
         super().__init__()
         if len(inputs) != len(self.WIDTHS):
             raise InputError(f"head 'classify_hr': it needs {len(self.WIDTHS)} maps, but got {len(inputs)}")
         wide = [4 * width for width in self.WIDTHS]
         self.inputs = tuple(inputs)
         self.widen = nn.ModuleList(
-            Bottleneck(source.channels, width) for source, width in zip(inputs, self.WIDTHS, strict=True)
+            Bottleneck(source.channels, width, depthwise=depthwise) for source, width in zip(inputs, wide, strict=True)
         )
-        self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(fine, coarse, 3, 2, 1), nn.BatchNorm2d(coarse), nn.ReLU())
-            for fine, coarse in pairwise(wide)
-        )
+        down = _separable_down if depthwise else _down
+        self.down = nn.ModuleList(nn.Sequential(*down(fine, coarse)) for fine, coarse in pairwise(wide))
         self.final = nn.Sequential(nn.Conv2d(wide[-1], 2048, 1), nn.BatchNorm2d(2048), nn.ReLU())
         self.drop = nn.Dropout(dropout)
         self.classifier = nn.Linear(2048, classes)
@@ -68,34 +71,16 @@ class ClassifyHighResolution(nn.Module):
 
     def parts(self, sizes: Sequence[Size], batch: int = 1) -> Iterator[Piece]:
         """The head as a whole: its sums tie the pieces together."""
-        shapes = ((batch, source.channels, *size) for source, size in zip(self.inputs, sizes, strict=True))
-        yield Piece("", self, tuple(shapes))
+        yield Piece("", self, shapes_of(self.inputs, sizes, batch))
 
 
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolution with batch norm, and a residual: (B, C, H, W) -> (B, 4 * width, H, W).
+def _down(c_in: int, c_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, c_out, 3, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU()]
 
-    He et al., Deep Residual Learning, 2016. The shortcut is a projection unless it can be the identity.
-    """
 
-    def __init__(self, c_in: int, width: int) -> None:
-        super().__init__()
-        c_out = 4 * width
-        self.main = nn.Sequential(
-            nn.Conv2d(c_in, width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, c_out, 1, bias=False),
-            nn.BatchNorm2d(c_out),
-        )
-        projection = nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
-        self.shortcut = nn.Identity() if c_in == c_out else projection
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.main(x) + self.shortcut(x))
+def _separable_down(c_in: int, c_out: int) -> list[nn.Module]:
+    depthwise = [nn.Conv2d(c_in, c_in, 3, 2, 1, groups=c_in), nn.BatchNorm2d(c_in)]
+    return [*depthwise, nn.Conv2d(c_in, c_out, 1), nn.BatchNorm2d(c_out), nn.ReLU()]
 
 
 @HEADS.add("segformer")
@@ -133,3 +118,61 @@ class SegFormer(nn.Module):
         width = self.classifier.in_channels
         yield Piece("fuse", self.fuse, ((batch, len(self.inputs) * width, *sizes[0]),))
         yield Piece("classifier", self.classifier, ((batch, width, *sizes[0]),))
+
+
+@HEADS.add("fcn")
+class Concatenation(nn.Module):
+    """HRNet's segmentation head: list of (B, C_i, H_i, W_i) -> (B, classes, H_0, W_0).
+
+    All maps at the size of the finest, two 1 x 1 convolutions, the first as wide as all maps together. The logits
+    have the size of the finest map; resizing them to the image's labels is the caller's.
+    """
+
+    def __init__(self, inputs: Sequence[Map], classes: int, *, align_corners: bool = False) -> None:
+        super().__init__()
+        self.inputs = tuple(inputs)
+        self.align_corners = align_corners
+        width = sum(each.channels for each in inputs)
+        self.fuse = nn.Sequential(nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU())
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        logits: Tensor = self.classifier(self.fuse(stacked(maps, align_corners=self.align_corners)))
+        return logits
+
+    def parts(self, sizes: Sequence[Size], batch: int = 1) -> Iterator[Piece]:
+        """Both convolutions; resizing is not counted."""
+        shape = (batch, self.classifier.in_channels, *sizes[0])
+        yield Piece("fuse", self.fuse, (shape,))
+        yield Piece("classifier", self.classifier, (shape,))
+
+
+@HEADS.add("pose")
+class Heatmaps(nn.Module):
+    """A heatmap per keypoint from the finest map: list of (B, C_i, H_i, W_i) -> (B, classes, H_0, W_0).
+
+    The published networks end in that map alone: their last link has one output.
+    """
+
+    def __init__(self, inputs: Sequence[Map], classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Conv2d(inputs[0].channels, classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        heatmaps: Tensor = self.classifier(maps[0])
+        return heatmaps
+
+    def parts(self, sizes: Sequence[Size], batch: int = 1) -> Iterator[Piece]:
+        """The convolution."""
+        yield Piece("classifier", self.classifier, ((batch, self.classifier.in_channels, *sizes[0]),))
+
+
+def stacked(maps: list[Tensor], *, align_corners: bool) -> Tensor:
+    """All maps beside each other, bilinearly resized to the finest: list of (B, C_i, H_i, W_i) -> (B, C, H_0, W_0)."""
+    size = (maps[0].shape[-2], maps[0].shape[-1])
+    return torch.cat([resized(each, size, align_corners=align_corners) for each in maps], dim=1)
+
+
+def shapes_of(inputs: Sequence[Map], sizes: Sequence[Size], batch: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes of maps of these sizes."""
+    return tuple((batch, each.channels, *size) for each, size in zip(inputs, sizes, strict=True))

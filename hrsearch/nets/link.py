@@ -1,22 +1,25 @@
 """Links: how one pyramid of maps becomes the next."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrsearch.arch import Map
 from hrsearch.errors import InputError
+from hrsearch.registry import LINKS
 
 Size = tuple[int, int]
+Fit = Callable[[Tensor, Size], Tensor]
 
 
 @dataclass(frozen=True)
 class Piece:
     """A part of a network that is counted, timed and listed on its own.
 
-    `shapes` has one entry for a module that is called with a tensor, and several for one that is called with a list.
+    A link or a head as a whole is called with a list of maps of `shapes`, any other module with the one of them.
     """
 
     name: str
@@ -37,8 +40,8 @@ class InParts(Protocol):
 class Link(nn.Module):
     """A matrix of paths between pyramids: `out[i] = after[i](act(sum_j path[i, j](x[j])))`, j ascending.
 
-    Output i has the size of the finest input divided by the ratio of their strides, rounded up; a path that delivers
-    more, as upsampling does on odd sizes, is cropped to it.
+    Output i has the size of the finest input divided by the ratio of their strides, rounded up; what a path delivers is
+    brought to it by `fit`, by default cropped, as upsampling delivers more on odd sizes.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Link(nn.Module):
         act: nn.Module | None = None,
         after: Mapping[int, nn.Module] | None = None,
         widths: Sequence[int] | None = None,
+        fit: Fit | None = None,
     ) -> None:
         """`paths` is keyed by (output, input); `widths` are the channels of the sums, where `after` changes them."""
         super().__init__()
@@ -59,6 +63,7 @@ class Link(nn.Module):
         assert all(self.sources), "an output without a path"
         self.paths = nn.ModuleDict({f"{i}_{j}": path for (i, j), path in sorted(paths.items())})
         self.act = act
+        self.fit = fit or cropped
         self.after = nn.ModuleDict({str(i): module for i, module in sorted((after or {}).items())})
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -83,13 +88,21 @@ class Link(nn.Module):
         return [scaled(finest, self.inputs[0].stride, output.stride) for output in self.outputs]
 
     def _output(self, index: int, maps: list[Tensor], size: Size) -> Tensor:
-        first, *rest = (cropped(self.paths[f"{index}_{j}"](maps[j]), size) for j in self.sources[index])
+        first, *rest = (self.fit(self.paths[f"{index}_{j}"](maps[j]), size) for j in self.sources[index])
         total: Tensor = first
         for term in rest:
             total = total + term
         if self.act is not None:
             total = self.act(total)
         return self.after[str(index)](total) if str(index) in self.after else total
+
+
+@LINKS.add("keep")
+def keep(inputs: Sequence[Map], outputs: Sequence[Map]) -> Link:
+    """The maps as they are: for a row of other blocks, the first of which may lead to other channels."""
+    if [each.stride for each in inputs] != [each.stride for each in outputs]:
+        raise InputError(f"link 'keep': it keeps the strides, but got {_text(inputs)} -> {_text(outputs)}")
+    return Link(inputs, inputs, {(i, i): nn.Identity() for i in range(len(inputs))})
 
 
 def scaled(size: Size, stride: int, target: int) -> Size:
@@ -101,6 +114,11 @@ def scaled(size: Size, stride: int, target: int) -> Size:
 def cropped(x: Tensor, size: Size) -> Tensor:
     """The top left corner of this size: (B, C, H', W') -> (B, C, H, W)."""
     return x if x.shape[-2:] == size else x[..., : size[0], : size[1]]
+
+
+def resized(x: Tensor, size: Size, *, align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation where the size differs: (B, C, H', W') -> (B, C, H, W)."""
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
 
 
 def require_one(kind: str, inputs: Sequence[Map], outputs: Sequence[Map], ratio: int) -> tuple[Map, Map]:
