@@ -47,6 +47,7 @@ In this folder:
 
 Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images.
 """
+MISSING = "missing: the study has kept none of this trial (it keeps those of its front)"
 
 
 def readme_of(record: Record, trial: Trial, weights: bool) -> str:
@@ -58,7 +59,7 @@ def readme_of(record: Record, trial: Trial, weights: bool) -> str:
         summary=_summary(record, trial),
         table=_table(trial),
         digest=trial.attributes.get("digest"),
-        weights=_weights(trial, proxy) if weights else "missing: the study has kept no weights of this trial",
+        weights=_weights(trial, proxy) if weights else MISSING,
         data=proxy.get("data", "digits"),
         code=_code(record, weights),
     )
