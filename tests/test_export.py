@@ -19,8 +19,10 @@ from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
 from hrsearch.export import export
 from hrsearch.export.grammar import yaml_of
+from hrsearch.runner import Proxy
 from hrsearch.space import load_arch, load_space
 from hrsearch.study import Record
+from hrsearch.train.recipe import default_recipe, load_recipe
 
 FILES = {"arch.yaml", "train.yaml", "numbers.json", "README.md"}
 SMALL = """
@@ -151,10 +153,18 @@ def test_published_network_is_exported_by_its_name(record: Record, tmp_path: Pat
     assert "# hrvit_b1 of study study" in (to / "README.md").read_text(encoding="utf-8")
 
 
-def test_recipe_is_yaml_with_a_comment(record: Record, tmp_path: Path) -> None:
-    text = (export(record, "best", tmp_path / "winner") / "train.yaml").read_text(encoding="utf-8")
-    assert text.startswith("#")
-    assert yaml.safe_load(text)
+def test_recipe_is_what_training_reads(record: Record, tmp_path: Path) -> None:
+    path = export(record, "best", tmp_path / "winner") / "train.yaml"
+    proxy = Proxy.model_validate(record.attributes["runner"]["proxy"])
+    assert load_recipe(path) == default_recipe(proxy, "digits")
+    assert "  # peak learning rate of AdamW\n" in path.read_text(encoding="utf-8")
+
+
+def test_study_of_another_version_is_an_input_error(record: Record, tmp_path: Path) -> None:
+    runner = {**record.attributes["runner"], "proxy": {"epochs": 3}}
+    other = dataclasses.replace(record, attributes={**record.attributes, "runner": runner})
+    with pytest.raises(InputError, match=r"made by another hrsearch: it does not know proxy\.epochs"):
+        export(other, "best", tmp_path / "winner")
 
 
 def test_earlier_export_is_replaced_and_stale_weights_go(record: Record, tmp_path: Path) -> None:

@@ -7,17 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
+from hrsearch.errors import InputError
 from hrsearch.export.grammar import yaml_of
 from hrsearch.export.readme import figures_of, readme_of
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
-from hrsearch.runner import Runner
+from hrsearch.runner import Proxy
 from hrsearch.study import Record, Trial
 
 WEIGHTS = "weights.safetensors"
+COMMENTS = {
+    "data": "digits, or a folder with images/ and masks/",
+    "image": "side of the square training images, pixels",
+    "train_images": "at most",
+    "val_images": "at most",
+    "warmup": "steps until the rate has risen to its peak",
+    "rate": "peak learning rate of AdamW",
+    "decay": "weight decay",
+    "clip": "norm to which gradients are clipped",
+    "balance": "a class weighs its frequency to the power of minus this",
+    "precision": "fp32, bf16 or fp16",
+    "start": "weights: from those of the search; scratch: from none",
+    "every": "steps between validations, each with a checkpoint",
+}
 
 
 def write(record: Record, trial: Trial, folder: Path) -> None:
@@ -46,13 +62,18 @@ def train_yaml(record: Record) -> str:
     """The recipe that `hrsearch train` follows: the proxy's, made long."""
     from hrsearch.train.recipe import default_recipe  # loads torch, which the rest of an export does without
 
-    proxy = _runner(record).proxy
+    proxy = _proxy(record)
     recipe = default_recipe(proxy, proxy.data).model_dump(mode="json")
     head = (
         "# How hrsearch train trains this network; every line may be changed.\n"
         f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"
     )
-    return head + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    return head + "".join(_line(key, value) for key, value in recipe.items())
+
+
+def _line(key: str, value: Any) -> str:
+    line = yaml.safe_dump({key: value}, allow_unicode=True).rstrip()
+    return f"{line:<24}  # {COMMENTS[key]}\n" if key in COMMENTS else f"{line}\n"
 
 
 def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
@@ -81,5 +102,9 @@ def _mapping(record: Record, key: str) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _runner(record: Record) -> Runner:
-    return Runner.model_validate(record.attributes["runner"])
+def _proxy(record: Record) -> Proxy:
+    try:
+        return Proxy.model_validate(record.attributes["runner"]["proxy"])
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(f"study {record.name!r} was made by another hrsearch: it does not know proxy.{key}") from None
