@@ -148,6 +148,7 @@ def _searched(space: Space, runner: Runner, budget: int, folder: Path, on_event:
     from hrsearch.proxy.data import load_dataset
     from hrsearch.search.driver import drive
 
+    prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
     proxy = runner.proxy
     data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
     reference_ms = _reference_ms(folder, runner)
