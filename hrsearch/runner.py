@@ -1,7 +1,7 @@
 """A runner: one YAML, a complete way to judge candidates."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -11,23 +11,26 @@ from hrsearch.objective import objective_of, parse_limit
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that a person writes: unknown keys are errors, and nothing changes once it is read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class Proxy(_Section):
+class Proxy(Section):
     """How a candidate is trained for its score: the data, the crop and the schedule."""
 
     data: str = "digits"
     image: Positive = 64  # side of the square training crop, pixels
     batch: Positive = 16
     steps: Positive = 160
-    warmup: Annotated[int, Field(ge=0)] = 10  # steps of linear warm-up
+    warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
     rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate of AdamW
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
-    clip: Annotated[float, Field(gt=0)] = 5.0  # gradient norm
+    clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
     drop_path: Rate = 0.0
     train_images: Positive = 4096
@@ -35,7 +38,7 @@ class Proxy(_Section):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-class Measure(_Section):
+class Measure(Section):
     """How a candidate is timed: the deployment size, the batch and the engine."""
 
     image: tuple[Positive, Positive] = (512, 512)  # height, width
@@ -45,7 +48,7 @@ class Measure(_Section):
     seconds: Annotated[float, Field(gt=0)] = 6.0  # time that one measurement may take at most
 
 
-class Search(_Section):
+class Search(Section):
     """How candidates are proposed and what they are judged by."""
 
     sampler: str = "tpe"
@@ -70,7 +73,7 @@ class Search(_Section):
         return limits
 
 
-class Engine(_Section):
+class Engine(Section):
     """Where candidates are judged: in this process, or each in a process of its own."""
 
     kind: Literal["inline", "processes"] = "processes"
@@ -78,7 +81,7 @@ class Engine(_Section):
     timeout_s: Annotated[float, Field(gt=0)] = 3600.0  # a candidate that takes longer fails
 
 
-class Runner(_Section):
+class Runner(Section):
     """A complete way to judge candidates."""
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -90,19 +93,23 @@ class Runner(_Section):
 
 def load_runner(path_or_name: str | Path) -> Runner:
     """The runner in a YAML file, or the shipped one of that name ("laptop", "smoke", "gpu")."""
-    document = Document.read(shipped("runners", path_or_name))
+    return validated(Document.read(shipped("runners", path_or_name)), Runner)
+
+
+def validated(document: Document, model: type[Model]) -> Model:
+    """The document as a `model`; what does not fit is an InputError that says where."""
     document.mapping((), document.data)
     try:
-        return Runner.model_validate(document.data)
+        return model.model_validate(document.data)
     except ValidationError as error:
-        raise _explained(document, error) from None
+        raise _explained(document, model, error) from None
 
 
-def _explained(document: Document, error: ValidationError) -> InputError:
+def _explained(document: Document, model: type[BaseModel], error: ValidationError) -> InputError:
     first = error.errors()[0]
     where = tuple(first["loc"])
     if first["type"] == "extra_forbidden":
-        section = Runner.model_fields[str(where[0])].annotation if len(where) > 1 else Runner
+        section = model.model_fields[str(where[0])].annotation if len(where) > 1 else model
         known = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
         return document.error(where, f"key {where[-1]!r} does not exist; {suggestion(where[-1], known)}")
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")

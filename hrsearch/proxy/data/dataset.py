@@ -44,11 +44,6 @@ class Dataset:
     mean: tuple[float, float, float]  # of the training images by channel, in 0..1
     std: tuple[float, float, float]
 
-    def to(self, device: torch.device | str) -> "Dataset":
-        """The data set with its images on a device."""
-        train, val = (Split(part.images.to(device), part.labels.to(device)) for part in (self.train, self.val))
-        return Dataset(train, val, self.classes, self.mirrors, self.split, self.mean, self.std)
-
 
 def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool) -> Dataset:
     """The data set of these two splits, with its statistics and its hash."""

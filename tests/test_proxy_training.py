@@ -1,0 +1,213 @@
+"""Short training: it learns, it is a function of its seed, and a candidate that cannot be trained says why."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrsearch.errors import CandidateFailed
+from hrsearch.proxy import train_proxy
+from hrsearch.proxy.data import Dataset, Split, load_dataset
+from hrsearch.proxy.data.dataset import dataset_of
+from hrsearch.proxy.learning import (
+    augmented,
+    batch_at,
+    class_weights,
+    learner_of,
+    loss_of,
+    optimizer_of,
+    rate_factor,
+    shares_of,
+    validate,
+)
+from hrsearch.runner import Proxy
+
+QUICK = Proxy(image=32, batch=8, steps=60, warmup=5, rate=1e-2, train_images=256, val_images=32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HRSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return load_dataset("digits", image=32, train_images=256, val_images=32)
+
+
+def tiny(classes: int = 7) -> nn.Module:
+    """Logits at stride 4."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32),
+        nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(32, classes, 3, 1, 1),
+    )  # fmt: skip
+
+
+def test_tiny_network_learns(data: Dataset) -> None:
+    torch.set_num_threads(1)
+    short = train_proxy(tiny(), data, QUICK.model_copy(update={"steps": 6}), seed=0)
+    long = train_proxy(tiny(), data, QUICK, seed=0)
+    assert long.loss < 0.9 * short.loss
+    assert long.value > 0.15  # all background is (.7 + 0 + ... + 0) / 7 = .1
+    assert (long.metric, long.steps, long.images, long.seed, long.rung) == ("mIoU", 60, 480, 0, 0)
+    assert long.seconds > 0
+
+
+def test_score_is_a_function_of_weights_and_seed(data: Dataset) -> None:
+    few = QUICK.model_copy(update={"steps": 5})
+    first, again, other = (train_proxy(tiny(), data, few, seed=seed) for seed in (0, 0, 1))
+    assert (first.value, first.loss) == (again.value, again.loss)
+    assert first.loss != other.loss
+
+
+def test_half_precision_trains(data: Dataset) -> None:
+    score = train_proxy(tiny(), data, QUICK.model_copy(update={"steps": 3, "precision": "bf16"}), seed=0)
+    assert 0 < score.loss < 10
+
+
+def test_loss_that_is_not_finite_fails_the_candidate(data: Dataset) -> None:
+    network = tiny()
+    assert isinstance(network, nn.Sequential)
+    nn.init.constant_(network[-1].bias, torch.nan)
+    with pytest.raises(CandidateFailed, match="loss is nan at step 0"):
+        train_proxy(network, data, QUICK, seed=0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_memory_that_runs_out_fails_the_candidate(data: Dataset, error: Exception) -> None:
+    with pytest.raises(CandidateFailed, match="out of memory"):
+        train_proxy(Raises(error), data, QUICK, seed=0)
+
+
+def test_other_errors_are_ours_to_see(data: Dataset) -> None:
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        train_proxy(Raises(RuntimeError("sizes differ")), data, QUICK, seed=0)
+
+
+class Raises(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise self.error
+
+
+def test_rate_warms_up_stays_and_falls() -> None:
+    factors = [rate_factor(step, 100, 10) for step in range(100)]
+    assert factors[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
+    assert factors[10:65] == [1.0] * 55
+    assert all(late < early for early, late in itertools.pairwise(factors[65:]))
+    assert 0 < factors[-1] < 0.04
+
+
+def test_biases_and_norms_are_not_decayed() -> None:
+    network = tiny()
+    decayed, plain = optimizer_of(network, rate=0.1, decay=0.5).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.5, 0.0)
+    assert [parameter.ndim for parameter in decayed["params"]] == [4, 4, 4]
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(network.parameters()))
+
+
+def marked(count: int) -> Dataset:
+    """Images of 16 pixels that carry their own number."""
+    numbers = torch.arange(count, dtype=torch.uint8)
+    images = numbers[:, None, None, None].expand(-1, 3, 16, 16).contiguous()
+    split = Split(images, images[:, 0] % 3)
+    return dataset_of(split, split, ("a", "b", "c"), mirrors=True)
+
+
+def test_every_image_comes_once_an_epoch() -> None:
+    data = marked(10)
+    seen = torch.cat([batch_at(data, 5, step=step, seed=3).images[:, 0, 8, 8] for step in range(4)]).tolist()
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    assert seen[:5] != batch_at(data, 5, step=0, seed=4).images[:, 0, 8, 8].tolist()
+
+
+def test_batches_may_be_larger_than_the_data() -> None:
+    assert sorted(batch_at(marked(4), 8, step=0, seed=0).images[:, 0, 8, 8].tolist()) == sorted([0, 1, 2, 3] * 2)
+
+
+def test_first_epoch_is_plain_and_later_ones_are_augmented() -> None:
+    data = marked(10)
+    assert all((batch_at(data, 5, step=step, seed=0).labels != 255).all() for step in range(2))
+    assert any((batch_at(data, 5, step=step, seed=0).labels == 255).any() for step in range(2, 8))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_augmented_labels_stay_on_their_pixels(seed: int) -> None:
+    images = torch.arange(1, 129, dtype=torch.uint8).view(2, 1, 8, 8).expand(-1, 3, -1, -1).contiguous()
+    moved = augmented(Split(images, images[:, 0]), mirrors=True, generator=torch.Generator().manual_seed(seed))
+    known = moved.labels != 255
+    assert known.float().mean() > 0.7
+    assert torch.equal(moved.images[:, 1][known], moved.labels[known])
+
+
+def test_loss_at_full_resolution_is_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 6, 7), torch.randint(5, (2, 6, 7))
+    labels[0, :3] = 255
+    weights = torch.rand(5)
+    expected = F.cross_entropy(logits, labels, weights, ignore_index=255)
+    torch.testing.assert_close(loss_of(logits, labels.to(torch.uint8), weights), expected)
+
+
+def test_shares_are_what_lies_under_a_cell() -> None:
+    labels = torch.tensor([[[0, 0, 1, 255], [0, 2, 1, 255]]], dtype=torch.uint8)
+    assert shares_of(labels, 3, 1, 2)[0, :, 0].T.tolist() == [[0.75, 0, 0.25], [0, 0.5, 0]]
+
+
+def test_loss_of_ignored_pixels_alone_is_zero() -> None:
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    loss = loss_of(logits, torch.full((1, 4, 4), 255, dtype=torch.uint8), torch.ones(3))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+
+
+def test_rare_classes_weigh_more() -> None:
+    labels = torch.tensor([0] * 9 + [1], dtype=torch.uint8).view(1, 1, 10)
+    assert class_weights(labels, 2, 0.0).tolist() == [1.0, 1.0]
+    even = class_weights(labels, 2, 1.0)
+    assert (even * torch.tensor([9.0, 1.0])).tolist() == pytest.approx([5.0, 5.0])
+
+
+def test_validation_is_at_the_labels_resolution(data: Dataset) -> None:
+    """A network that knows the answer at stride 1 is perfect; the same at stride 4 is not."""
+    images = F.one_hot(data.val.labels.long(), 7).permute(0, 3, 1, 2)[:, 1:4].to(torch.uint8) * 255
+    kept = data.val.labels.masked_fill(data.val.labels > 3, 255)
+    told = replace(data, val=Split(images, kept), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    for stride, perfect in ((1, True), (4, False)):
+        value = validate(learner_of(Knows(stride), told, QUICK, "cpu"), told, QUICK)
+        assert (value == 1) is perfect
+        assert value > 0.5
+
+
+class Knows(nn.Module):
+    """Reads the class from the channel that is lit."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = F.pad(F.avg_pool2d(images, self.stride), (0, 0, 0, 0, 1, 3), value=-2.0)
+        logits[:, 0] = -0.5
+        return logits
+
+
+def test_shared_pages_are_not_written(data: Dataset, tmp_path: Path) -> None:
+    before = data.train.images.clone()
+    train_proxy(tiny(), data, QUICK.model_copy(update={"steps": 2, "batch": 300}), seed=0)
+    assert torch.equal(data.train.images, before)
