@@ -71,12 +71,13 @@ def search(
     objectives: Sequence[str] = (),
     limits: Sequence[str] = (),
     home: Path = HOME,
+    command: str | None = None,
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
     """Search until the study holds `budget` candidates in total; the same call again resumes it.
 
     `data`, `objectives` and `limits` replace what the runner says. The study lies in `home / name`; its name is the
-    space's by default.
+    space's by default. `command` is what a person types to resume it, for the report.
     """
     if budget < 1:
         raise InputError(f"budget: at least 1 candidate, but got {budget}")
@@ -86,7 +87,8 @@ def search(
     if space.task != "segment":
         raise InputError(f"{space.path}: the proxy trains for task 'segment', but got {space.task!r}")
     folder = folder_of(name or space.path.stem, home)
-    return _searched(space, runner, budget, folder, on_event)
+    told = {"command": command} if command else {}
+    return _searched(space, runner, budget, folder, told, on_event)
 
 
 def with_changes(
@@ -143,7 +145,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _searched(space: Space, runner: Runner, budget: int, folder: Path, on_event: "Callable[[Event], None]") -> Study:
+def _searched(
+    space: Space,
+    runner: Runner,
+    budget: int,
+    folder: Path,
+    told: Mapping[str, Any],
+    on_event: "Callable[[Event], None]",
+) -> Study:
     from hrsearch.evaluate import Evaluate, prepare
     from hrsearch.proxy.data import load_dataset
     from hrsearch.search.driver import drive
@@ -172,6 +181,7 @@ def _searched(space: Space, runner: Runner, budget: int, folder: Path, on_event:
             "reference_ms": reference_ms,
             "versions": versions(),
             "machine": machine(),
+            **told,
         },
         on_event=note,
         preload=("hrsearch.evaluate",),

@@ -1,5 +1,6 @@
 """What a person sees while a search runs: a bar, a line per new front member, a report every few minutes."""
 
+import shlex
 import signal
 import sys
 import time
@@ -115,6 +116,7 @@ def searched(
             data=data,
             objectives=objectives,
             limits=limits,
+            command=_command(),
             on_event=progress,
         )
     except KeyboardInterrupt:
@@ -136,7 +138,7 @@ def _tell_ending(study: api.Study, folder: Path) -> None:
 
 
 def _command() -> str:
-    return " ".join(["hrsearch", *sys.argv[1:]])
+    return shlex.join(["hrsearch", *sys.argv[1:]])
 
 
 def _interrupt(signum: int, frame: object) -> None:
