@@ -4,6 +4,6 @@ Shape letters: B batch, C channels, H height and W width of a map, L tokens of a
 Every map is (B, C, H, W) and is fastest in `torch.channels_last`, where the view (B, H, W, C) costs nothing.
 """
 
-from hrsearch.nets import heads, hirivit, hrformer, hrnet, hrvit, ocr, stems, uper
+from hrsearch.nets import heads, hirivit, hrformer, hrnet, hrvit, ocr, stems, transformer, uper
 
-__all__ = ["heads", "hirivit", "hrformer", "hrnet", "hrvit", "ocr", "stems", "uper"]
+__all__ = ["heads", "hirivit", "hrformer", "hrnet", "hrvit", "ocr", "stems", "transformer", "uper"]

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hrsearch.errors import InputError, suggestion
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels at every pixel: (B, C, H, W) -> (B, C, H, W)."""
@@ -14,6 +16,13 @@ class ChannelNorm(nn.LayerNorm):
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "layer": ChannelNorm}
+
+
+def named_norm(name: str, channels: int) -> nn.Module:
+    """The norm of that name, (B, C, H, W) -> (B, C, H, W); an unknown one is an InputError."""
+    if name not in NORMS:
+        raise InputError(f"norm {name!r} does not exist; {suggestion(name, NORMS)}")
+    return NORMS[name](channels)
 
 
 class DropPath(nn.Module):
