@@ -104,10 +104,10 @@ def _size(picture: Image.Image) -> str:
 
 def _classes(pairs: list[Pair]) -> tuple[str, ...]:
     """Names "0", "1", ... up to the largest index in any mask of the folder, whichever images are taken."""
-    largest = -1
+    largest = 0
     for _, path in pairs:
         indices = np.asarray(_mask(path))
-        largest = max(largest, int(indices[indices != IGNORE].max(initial=-1)))
+        largest = max(largest, int(indices[indices != IGNORE].max(initial=0)))
     if largest < 1:
         raise InputError(f"{pairs[0][1].parent}: the masks hold fewer than two classes; nothing can be learnt")
     return tuple(str(index) for index in range(largest + 1))

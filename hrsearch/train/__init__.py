@@ -1,0 +1,174 @@
+"""Trains an exported network in earnest, and goes on where an earlier run of the same recipe stopped."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from hrsearch.build import Network, build
+from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.proxy.data import Dataset, load_dataset
+from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, rate_factor, validate
+from hrsearch.space import load_arch
+from hrsearch.train.checkpoint import Row, read_state, write_rows, write_state, write_weights
+from hrsearch.train.recipe import Recipe, default_recipe, load_recipe
+
+__all__ = ["Recipe", "TrainResult", "default_recipe", "load_recipe", "train"]
+
+WEIGHTS = "weights.safetensors"
+RUN = "run"  # the folder of all that training writes
+BEST, CHECKPOINT, METRICS = "best.safetensors", "checkpoint.pt", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended."""
+
+    folder: Path  # where its files lie
+    steps: int
+    value: float  # mean IoU over the validation images at the end
+    best: float  # and at its best
+    best_step: int
+
+    def __str__(self) -> str:
+        best = f"best {self.best:.3f} at step {self.best_step:,}, weights in {self.folder / BEST}"
+        return f"mIoU {self.value:.3f} after {self.steps:,} steps; {best}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training under way."""
+
+    folder: Path
+    recipe: Recipe
+    data: Dataset
+    learner: Learner
+
+
+def train(folder: Path, *, data: str | None = None, steps: int | None = None, device: str | None = None) -> TrainResult:
+    """Train the network of an exported folder by its `train.yaml`; `data` and `steps` replace what that says.
+
+    Writes `run/metrics.csv`, `run/best.safetensors` and checkpoints. The same call again goes on from the last
+    checkpoint and ends as an uninterrupted run would, or returns at once what a finished one has reached. Mistakes, a
+    loss that is not finite and memory that runs out are InputErrors.
+    """
+    if not (folder / "arch.yaml").is_file():
+        raise InputError(f"{folder}: holds no arch.yaml; give a folder that hrsearch export wrote")
+    recipe = load_recipe(folder / "train.yaml", data=data, steps=steps)
+    (folder / RUN).mkdir(exist_ok=True)
+    try:
+        with memory_watched():
+            run = _prepared(folder, recipe, _device(device))
+            rows = _resumed(run)
+            for row in _rows(run, rows):
+                rows = [*rows, row]
+                _keep(run, rows)
+    except CandidateFailed as error:
+        raise InputError(f"{folder}: training failed: {error}; lower rate, batch or image in train.yaml") from None
+    return _result(run, rows)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r}: cannot be used ({str(error).splitlines()[0]})") from None
+    return device
+
+
+def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
+    data = load_dataset(recipe.data, image=recipe.image, train_images=recipe.train_images, val_images=recipe.val_images)
+    torch.manual_seed(recipe.seed)
+    network = build(load_arch(folder / "arch.yaml"), classes=len(data.classes), drop_path=recipe.drop_path)
+    if recipe.start == "weights" and (folder / WEIGHTS).is_file():
+        _load(network, folder / WEIGHTS)
+    return Run(folder / RUN, recipe, data, learner_of(network, data, recipe, device))
+
+
+def _load(network: Network, path: Path) -> None:
+    """Load weights; a classifier for another number of classes stays as it was drawn."""
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    own = network.state_dict()
+    other = sorted(found.keys() ^ own.keys())
+    if other:
+        raise InputError(f"{path}: weights of another network ({other[0]} is in one of them only)")
+    network.load_state_dict(own | {name: tensor for name, tensor in found.items() if tensor.shape == own[name].shape})
+
+
+def _resumed(run: Run) -> list[Row]:
+    """The rows up to the last checkpoint, from which the learner goes on."""
+    path = run.folder / CHECKPOINT
+    state = read_state(path, run.learner.device)
+    if state is None:
+        return []
+    ours, theirs = run.recipe.model_dump(), state["recipe"]
+    changed = [f"{key}: {theirs.get(key)} is now {value}" for key, value in ours.items() if theirs.get(key) != value]
+    if state["split"] != run.data.split:
+        changed.append("other data")
+    if changed:
+        raise InputError(f"{path}: a training by another recipe ({changed[0]}); remove {run.folder} to start anew")
+    run.learner.network.load_state_dict(state["network"])
+    run.learner.optimizer.load_state_dict(state["optimizer"])
+    run.learner.scaler.load_state_dict(state["scaler"])
+    rows: list[Row] = state["rows"]
+    return rows
+
+
+def _rows(run: Run, earlier: list[Row]) -> Iterator[Row]:
+    """Train; what is to be said of every `recipe.every` steps, and of the end."""
+    recipe = run.recipe
+    start = int(earlier[-1]["step"]) if earlier else 0
+    clock = time.perf_counter() - (earlier[-1]["seconds"] if earlier else 0)
+    losses: list[float] = []
+    with tqdm(total=recipe.steps, initial=start, unit="step", disable=None) as bar:
+        for step in range(start, recipe.steps):
+            losses.append(learn(run.learner, run.data, recipe, step=step, seed=recipe.seed))
+            bar.update()
+            if (step + 1) % recipe.every and step + 1 < recipe.steps:
+                continue
+            row = {
+                "step": step + 1,
+                "loss": sum(losses) / len(losses),
+                "rate": recipe.rate * rate_factor(step, recipe.steps, recipe.warmup),
+                "miou": validate(run.learner, run.data, recipe),
+                "seconds": round(time.perf_counter() - clock, 3),
+            }
+            losses.clear()
+            bar.set_postfix(loss=f"{row['loss']:.3f}", mIoU=f"{row['miou']:.3f}")
+            yield row
+
+
+def _keep(run: Run, rows: list[Row]) -> None:
+    """The best weights first: a run killed before the checkpoint writes them again, the same."""
+    if rows[-1] is _best(rows):
+        write_weights(run.folder / BEST, run.learner.network)
+    state = {
+        "recipe": run.recipe.model_dump(),
+        "split": run.data.split,
+        "rows": rows,
+        "network": run.learner.network.state_dict(),
+        "optimizer": run.learner.optimizer.state_dict(),
+        "scaler": run.learner.scaler.state_dict(),
+    }
+    write_state(run.folder / CHECKPOINT, state)
+    write_rows(run.folder / METRICS, rows)
+
+
+def _best(rows: list[Row]) -> Row:
+    return max(rows, key=lambda row: row["miou"])
+
+
+def _result(run: Run, rows: list[Row]) -> TrainResult:
+    best = _best(rows)
+    return TrainResult(run.folder, int(rows[-1]["step"]), rows[-1]["miou"], best["miou"], int(best["step"]))

@@ -1,0 +1,227 @@
+"""Long training: what it writes, that a killed one ends as an uninterrupted one, and its mistakes."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from hrsearch.build import Network, build
+from hrsearch.errors import InputError
+from hrsearch.proxy.data import Dataset
+from hrsearch.proxy.learning import Learner, Plan, learn
+from hrsearch.runner import Proxy
+from hrsearch.space import load_arch
+from hrsearch.train import TrainResult, _load, default_recipe, load_recipe, train
+from hrsearch.train.checkpoint import write_weights
+
+ARCH = """
+task: segment
+net:
+  blocks: {fine: {kind: cross, window: 1, head_dim: 8, ratio: 2}}
+  stages:
+    - {link: conv_stem, channels: 8, stride: 4}
+    - {link: hrvit, channels: [8], depth: 1, block: fine, norm: layer}
+  head: {kind: segformer, width: 8}
+"""
+RECIPE = {
+    "image": 32, "train_images": 48, "val_images": 8, "batch": 8, "steps": 12, "warmup": 2, "rate": 5e-3, "every": 4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+    return exported(tmp_path / "winner")
+
+
+def exported(folder: Path, **changes: Any) -> Path:
+    """A folder as `hrsearch export` writes it, without weights."""
+    folder.mkdir()
+    (folder / "arch.yaml").write_text(ARCH)
+    (folder / "train.yaml").write_text(yaml.safe_dump(RECIPE | changes))
+    return folder
+
+
+def network_of(winner: Path, classes: int = 11) -> Network:
+    torch.manual_seed(7)
+    return build(load_arch(winner / "arch.yaml"), classes=classes)
+
+
+def table(winner: Path) -> list[dict[str, str]]:
+    """The rows of the metrics but for the seconds, which no two runs share."""
+    with (winner / "run/metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def require_same(first: Path, second: Path) -> None:
+    assert table(first) == table(second)
+    ours, theirs = (load_file(winner / "run/best.safetensors") for winner in (first, second))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_training_writes_its_run(winner: Path) -> None:
+    result = train(winner, device="cpu")
+    rows = table(winner)
+    assert [int(row["step"]) for row in rows] == [4, 8, 12]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert result.steps == 12
+    assert result.value == float(rows[-1]["miou"])
+    assert result.best == max(float(row["miou"]) for row in rows)
+    network_of(winner).load_state_dict(load_file(winner / "run/best.safetensors"))
+    assert sorted(path.name for path in (winner / "run").iterdir()) == [
+        "best.safetensors", "checkpoint.pt", "metrics.csv",
+    ]  # fmt: skip
+
+
+def test_result_is_told_in_a_line() -> None:
+    told = str(TrainResult(Path("winner/run"), steps=3000, value=0.5, best=0.6123, best_step=2500))
+    assert told == (
+        f"mIoU 0.500 after 3,000 steps; best 0.612 at step 2,500, weights in {Path('winner/run/best.safetensors')}"
+    )
+
+
+def test_finished_training_is_not_done_again(winner: Path) -> None:
+    first = train(winner, device="cpu")
+    written = (winner / "run/checkpoint.pt").stat().st_mtime_ns
+    assert train(winner, device="cpu") == first
+    assert (winner / "run/checkpoint.pt").stat().st_mtime_ns == written
+
+
+def test_killed_training_ends_as_an_uninterrupted_one(winner: Path, tmp_path: Path) -> None:
+    """Past the first epoch, so that images are augmented, and with paths dropped: all that draws must be taken up."""
+    whole = exported(tmp_path / "whole", steps=100, every=5, drop_path=0.2)
+    (winner / "train.yaml").write_text((whole / "train.yaml").read_text())
+    code = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path; from hrsearch.train import train;"
+        "train(Path(sys.argv[1]), device='cpu')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(winner)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 280
+    while not (winner / "run/checkpoint.pt").exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train(winner, device="cpu")
+    train(whole, device="cpu")
+    assert len(table(winner)) == 20
+    require_same(winner, whole)
+
+
+def test_half_precision_resumes_too(winner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped by an exception between two checkpoints."""
+    whole = exported(tmp_path / "whole", precision="bf16")
+    (winner / "train.yaml").write_text((whole / "train.yaml").read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr("hrsearch.train.learn", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(winner, device="cpu")
+    train(winner, device="cpu")
+    train(whole, device="cpu")
+    require_same(winner, whole)
+
+
+def stopped(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) -> float:
+    if step == 6:
+        raise KeyboardInterrupt
+    return learn(learner, data, plan, step=step, seed=seed)
+
+
+@pytest.mark.parametrize("classes", [11, 5])
+def test_weights_are_taken_up_where_they_fit(winner: Path, classes: int) -> None:
+    """From a search with five classes all but the classifier, which is drawn anew."""
+    found = network_of(winner, classes)
+    write_weights(winner / "weights.safetensors", found)
+    network = build(load_arch(winner / "arch.yaml"), classes=11)
+    _load(network, winner / "weights.safetensors")
+    same = [torch.equal(tensor, found.state_dict()[name]) for name, tensor in network.state_dict().items()]
+    assert same.count(False) == (0 if classes == 11 else 2)
+    train(winner, steps=1, device="cpu")
+    scratch = train(exported(winner / "scratch", start="scratch"), steps=1, device="cpu")
+    assert table(winner)[0]["loss"] != table(scratch.folder.parent)[0]["loss"]
+
+
+def test_weights_of_another_network_are_refused(winner: Path) -> None:
+    save_file({"stem.weight": torch.zeros(1)}, winner / "weights.safetensors")
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors: weights of another network \(.* in one of them only\)"
+    ):
+        train(winner, device="cpu")
+
+
+def test_another_recipe_does_not_resume(winner: Path) -> None:
+    train(winner, device="cpu")
+    with pytest.raises(InputError, match=r"another recipe \(steps: 12 is now 20\); remove .*run to start anew"):
+        train(winner, steps=20, device="cpu")
+
+
+def test_torn_checkpoint_is_told(winner: Path) -> None:
+    (winner / "run").mkdir()
+    (winner / "run/checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"checkpoint\.pt: no checkpoint .*; remove"):
+        train(winner, device="cpu")
+
+
+def test_loss_that_is_not_finite_is_told(winner: Path) -> None:
+    network = network_of(winner)
+    network.load_state_dict({name: tensor * torch.nan for name, tensor in network.state_dict().items()})
+    write_weights(winner / "weights.safetensors", network)
+    with pytest.raises(InputError, match=r"training failed: loss is nan at step 0; lower rate, batch or image"):
+        train(winner, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stpes: 3", r"train\.yaml:1: stpes: key 'stpes' does not exist; did you mean 'steps'\?"),
+        ("image: 64\nsteps: 0", r"train\.yaml:2: steps: it should be greater than 0, but got 0"),
+        ("precision: fp8", "but got 'fp8'"),
+        ("3", "expected a mapping"),
+    ],
+)
+def test_mistakes_in_a_recipe_say_where(winner: Path, text: str, words: str) -> None:
+    (winner / "train.yaml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        train(winner, device="cpu")
+
+
+def test_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: holds no arch\.yaml; give a folder that hrsearch export wrote"):
+        train(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"steps": 0}, "steps: at least 1, but got 0"),
+        ({"data": "absent"}, "data 'absent'"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_mistakes_in_a_call_are_told(winner: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        train(winner, **({"device": "cpu"} | given))
+
+
+def test_call_overrides_the_recipe(winner: Path) -> None:
+    assert train(winner, data="digits", steps=2, device="cpu").steps == 2
+
+
+def test_default_recipe_is_the_proxy_made_long(tmp_path: Path) -> None:
+    proxy = Proxy(image=96, batch=24, steps=100, precision="bf16")
+    recipe = default_recipe(proxy, "own/data")
+    assert (recipe.data, recipe.image, recipe.batch, recipe.precision) == ("own/data", 96, 24, "bf16")
+    assert recipe.steps == 2000
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(tmp_path / "train.yaml") == recipe
