@@ -188,14 +188,15 @@ def break_mask(path: Path, picture: Image.Image) -> None:
     picture.save(path / "masks/003.png")
 
 
+def empty_masks(path: Path) -> None:
+    shutil.rmtree(path / "masks")
+    (path / "masks").mkdir()
+
+
 def test_mistakes_in_a_folder_are_told(tmp_path: Path) -> None:
     cases: dict[str, Callable[[Path], object]] = {
-        "masks: no such folder": lambda path: (
-            [mask.unlink() for mask in (path / "masks").iterdir()] and (path / "masks").rmdir()
-        ),
-        "0 pairs of an image and a mask of the same name among 10 images and 0 masks": lambda path: [
-            mask.unlink() for mask in (path / "masks").iterdir()
-        ],
+        "masks: no such folder": lambda path: shutil.rmtree(path / "masks"),
+        "0 pairs of an image and a mask of the same name among 10 images and 0 masks": empty_masks,
         r"003.png: cannot be read as an image": lambda path: (path / "images/003.png").write_text("no image"),
         r"003.png: 7 x 5 pixels, but its image 003.png has 40 x 24": lambda path: break_mask(
             path, Image.new("L", (7, 5))
