@@ -162,8 +162,15 @@ def test_weights_of_another_network_are_refused(winner: Path) -> None:
 
 def test_another_recipe_does_not_resume(winner: Path) -> None:
     train(winner, device="cpu")
-    with pytest.raises(InputError, match=r"another recipe \(steps: 12 is now 20\); remove .*run to start anew"):
+    with pytest.raises(InputError, match=r"another training \(steps: 12 is now 20\); remove .*run to start anew"):
         train(winner, steps=20, device="cpu")
+
+
+def test_another_network_does_not_resume(winner: Path) -> None:
+    train(winner, device="cpu")
+    (winner / "arch.yaml").write_text(ARCH.replace("width: 8", "width: 16"))
+    with pytest.raises(InputError, match=r"another training \(arch: \w+ is now \w+\)"):
+        train(winner, device="cpu")
 
 
 def test_torn_checkpoint_is_told(winner: Path) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -47,6 +48,7 @@ class Run:
     folder: Path
     recipe: Recipe
     data: Dataset
+    digest: str  # of the architecture
     learner: Learner
 
 
@@ -90,7 +92,7 @@ def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
     network = build(load_arch(folder / "arch.yaml"), classes=len(data.classes), drop_path=recipe.drop_path)
     if recipe.start == "weights" and (folder / WEIGHTS).is_file():
         _load(network, folder / WEIGHTS)
-    return Run(folder / RUN, recipe, data, learner_of(network, data, recipe, device))
+    return Run(folder / RUN, recipe, data, network.arch.digest(), learner_of(network, data, recipe, device))
 
 
 def _load(network: Network, path: Path) -> None:
@@ -112,17 +114,21 @@ def _resumed(run: Run) -> list[Row]:
     state = read_state(path, run.learner.device)
     if state is None:
         return []
-    ours, theirs = run.recipe.model_dump(), state["recipe"]
-    changed = [f"{key}: {theirs.get(key)} is now {value}" for key, value in ours.items() if theirs.get(key) != value]
-    if state["split"] != run.data.split:
-        changed.append("other data")
-    if changed:
-        raise InputError(f"{path}: a training by another recipe ({changed[0]}); remove {run.folder} to start anew")
+    theirs = state["identity"]
+    for key, value in _identity(run).items():
+        if theirs.get(key) != value:
+            changed = f"{key}: {theirs.get(key)} is now {value}"
+            raise InputError(f"{path}: another training ({changed}); remove {run.folder} to start anew")
     run.learner.network.load_state_dict(state["network"])
     run.learner.optimizer.load_state_dict(state["optimizer"])
     run.learner.scaler.load_state_dict(state["scaler"])
     rows: list[Row] = state["rows"]
     return rows
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What must not change within one training."""
+    return {**run.recipe.model_dump(), "split": run.data.split, "arch": run.digest}
 
 
 def _rows(run: Run, earlier: list[Row]) -> Iterator[Row]:
@@ -154,8 +160,7 @@ def _keep(run: Run, rows: list[Row]) -> None:
     if rows[-1] is _best(rows):
         write_weights(run.folder / BEST, run.learner.network)
     state = {
-        "recipe": run.recipe.model_dump(),
-        "split": run.data.split,
+        "identity": _identity(run),
         "rows": rows,
         "network": run.learner.network.state_dict(),
         "optimizer": run.learner.optimizer.state_dict(),

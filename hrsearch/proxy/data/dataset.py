@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hrsearch.errors import InputError
 
+SAMPLE = 2**22  # pixels of the training images that the statistics are taken from
 IGNORE = 255  # the label of pixels that count neither in the loss nor in the metric
 
 
@@ -47,7 +48,7 @@ class Dataset:
 
 def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool) -> Dataset:
     """The data set of these two splits, with its statistics and its hash."""
-    sample = train.images[:1024].float() / 255
+    sample = train.images[: max(SAMPLE // train.images[0, 0].numel(), 1)].float() / 255
     std, mean = torch.std_mean(sample, dim=(0, 2, 3))
     content = hashlib.sha256(json.dumps([classes, mirrors]).encode())
     for tensor in (train.images, train.labels, val.images, val.labels):
