@@ -1,9 +1,11 @@
-"""Does the proxy rank architectures, or luck? A dozen candidates, several seeds each, under a runner's own schedule.
+"""Does the proxy rank architectures, or luck? A dozen candidates of a study, trained again with other seeds.
 
-    python benchmarks/ranking.py --runner laptop --candidates 12 --seeds 3
+    python benchmarks/ranking.py studies/hrvit --candidates 12 --seeds 3
 
-Prints the spread between architectures over the spread between seeds (standard deviations of the score; the seeds'
-own contribution to the former is taken out) and Kendall's tau between seeds. One process a core.
+Takes trained candidates at even distances through the study and trains each again, under the study's own protocol,
+until there are `--seeds` scores of it, the study's own among them. Prints the spread between architectures over the
+spread between seeds (standard deviations of the score; the seeds' own share of the former is taken out) and Kendall's
+tau between seeds.
 """
 
 import argparse
@@ -11,71 +13,61 @@ import itertools
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
-from hrsearch.api import cost_counter
 from hrsearch.arch import Arch
 from hrsearch.build import build
-from hrsearch.objective import Score, parse_limit
+from hrsearch.objective import Score
 from hrsearch.proxy import train_proxy
 from hrsearch.proxy.data import load_dataset
-from hrsearch.runner import Runner, load_runner
-from hrsearch.search.verdict import broken
-from hrsearch.space import Space, load_space
+from hrsearch.runner import Runner
+from hrsearch.study import Trial, read_study
 
 
-def candidates(space: Space, runner: Runner, count: int, classes: int) -> list[tuple[int, Arch]]:
-    """The first random candidates that keep the runner's limits: (params, architecture)."""
-    limits = [limit for limit in map(parse_limit, runner.search.limits) if limit.objective in ("flops", "params")]
-    cost_of = cost_counter(runner, classes)
-    found: list[tuple[int, Arch]] = []
-    for seed in itertools.count():
-        arch = space.sample(seed)[1]
-        cost = cost_of(arch)
-        if not broken(limits, {"flops": cost.flops, "params": cost.params}):
-            found.append((cost.params, arch))
-        if len(found) == count:
-            return found
-    raise AssertionError
-
-
-def score(arch: Arch, runner: Runner, seed: int) -> Score:
-    """Train one candidate as a search would."""
+def score(arch: dict[str, Any], runner: Runner, seed: int) -> Score:
+    """Train one candidate as a search does."""
     torch.set_num_threads(1)
     proxy = runner.proxy
     data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
     torch.manual_seed(seed)
-    network = build(arch, classes=len(data.classes), drop_path=proxy.drop_path)
+    network = build(Arch.from_dict(arch), classes=len(data.classes), drop_path=proxy.drop_path)
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--space", default="hrvit")
-    parser.add_argument("--runner", default="laptop")
+    parser.add_argument("study", type=Path)
     parser.add_argument("--candidates", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    runner = load_runner(options.runner)
-    proxy = runner.proxy
-    data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
-    chosen = candidates(load_space(options.space), runner, options.candidates, len(data.classes))
+    record = read_study(options.study)
+    runner = Runner.model_validate(record.attributes["runner"])
+    chosen = spread(record.contenders, options.candidates)
+    jobs = [(trial, seed) for seed in range(1, options.seeds) for trial in chosen]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        futures = {
-            (index, seed): pool.submit(score, arch, runner, seed)
-            for seed in range(options.seeds)
-            for index, (_, arch) in enumerate(chosen)
-        }
-        scores = {key: future.result() for key, future in futures.items()}
+        futures = [pool.submit(score, trial.attributes["arch"], runner, seed) for trial, seed in jobs]
+        scores = {(trial.number, seed): future.result() for (trial, seed), future in zip(jobs, futures, strict=True)}
     table = pd.DataFrame(
-        {seed: [scores[index, seed].value for index in range(len(chosen))] for seed in range(options.seeds)}
+        {
+            "study": [trial.attributes["score"]["value"] for trial in chosen],
+            **{f"seed {n}": [scores[trial.number, n].value for trial in chosen] for n in range(1, options.seeds)},
+        },
+        index=[trial.number for trial in chosen],
     )
-    print(table.assign(params=[params for params, _ in chosen]).round(4).to_string())
+    print(table.assign(params=[trial.attributes["params"] for trial in chosen]).round(4).to_string())
     print(_words(table, [one.seconds for one in scores.values()]))
+
+
+def spread(trials: tuple[Trial, ...], count: int) -> list[Trial]:
+    """`count` drawn candidates at even distances through the study."""
+    drawn = [trial for trial in trials if not trial.attributes.get("known")]
+    return [drawn[index * len(drawn) // count] for index in range(min(count, len(drawn)))]
 
 
 def _words(table: pd.DataFrame, seconds: list[float]) -> str:

@@ -29,6 +29,7 @@ class Proxy(Section):
     steps: Positive = 160
     warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
     rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate of AdamW
+    schedule: Literal["stable", "cosine"] = "stable"  # at the peak, then down in the last third; or a cosine
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance

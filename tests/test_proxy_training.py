@@ -104,11 +104,18 @@ class Raises(nn.Module):
 
 
 def test_rate_warms_up_stays_and_falls() -> None:
-    factors = [rate_factor(step, 100, 10) for step in range(100)]
+    factors = [rate_factor(Proxy(steps=100, warmup=10), step) for step in range(100)]
     assert factors[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
     assert factors[10:65] == [1.0] * 55
     assert all(late < early for early, late in itertools.pairwise(factors[65:]))
     assert 0 < factors[-1] < 0.04
+
+
+def test_rate_follows_a_cosine() -> None:
+    factors = [rate_factor(Proxy(steps=110, warmup=10, schedule="cosine"), step) for step in range(110)]
+    assert factors[10] == 1.0
+    assert factors[60] == pytest.approx(0.5)
+    assert all(late < early for early, late in itertools.pairwise(factors[10:]))
 
 
 def test_biases_and_norms_are_not_decayed() -> None:

@@ -27,6 +27,7 @@ COMMENTS = {
     "val_images": "at most",
     "warmup": "steps until the rate has risen to its peak",
     "rate": "peak learning rate of AdamW",
+    "schedule": "how the rate falls after the warm-up: cosine, or stable (falls in the last third)",
     "decay": "weight decay",
     "clip": "norm to which gradients are clipped",
     "balance": "a class weighs its frequency to the power of minus this",

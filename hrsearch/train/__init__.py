@@ -146,7 +146,7 @@ def _rows(run: Run, earlier: list[Row]) -> Iterator[Row]:
             row = {
                 "step": step + 1,
                 "loss": sum(losses) / len(losses),
-                "rate": recipe.rate * rate_factor(step, recipe.steps, recipe.warmup),
+                "rate": recipe.rate * rate_factor(recipe, step),
                 "miou": validate(run.learner, run.data, recipe),
                 "seconds": round(time.perf_counter() - clock, 3),
             }

@@ -23,6 +23,7 @@ class Recipe(Section):
     steps: Positive = 3000
     warmup: Annotated[int, Field(ge=0)] = 150  # steps of linear warm-up
     rate: Annotated[float, Field(gt=0)] = 2e-3  # peak learning rate of AdamW
+    schedule: Literal["cosine", "stable"] = "cosine"  # how the rate falls after the warm-up
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
@@ -34,7 +35,7 @@ class Recipe(Section):
 
 
 def default_recipe(proxy: Proxy, data: str) -> Recipe:
-    """The proxy's schedule on `data`, made long; the rate is lower, since it is held for longer."""
+    """The proxy's training on `data`, made long: a cosine from a lower rate, which is kept up for longer."""
     steps = LONGER * proxy.steps
     return Recipe(
         data=data,
