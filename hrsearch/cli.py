@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +93,9 @@ def show(
     network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
     image: Image = "224",
     classes: Classes = 1000,
-    task: Annotated[str | None, typer.Option(help="Whose head: segment or classify.")] = None,
+    task: Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Released weights to try: .safetensors, .pth or .pt.")] = None,
+    family: Annotated[str | None, typer.Option(help="Whose names these have; by default the network's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """A network as a table: per stage and branch its map, channels, blocks, parameters and FLOPs."""
@@ -104,10 +107,37 @@ def show(
     arch = load_arch(network, task)
     counted = cost(arch, size, classes)
     rows = rows_of(arch, counted, size)
+    loaded = None
+    if weights is not None:
+        from hrsearch.released.file import family_of, fit
+
+        loaded = fit(arch, classes, weights, family or family_of(network))
     if as_json:
-        typer.echo(json.dumps(json_of(arch, rows, counted, size, classes), indent=2))
+        told = json_of(arch, rows, counted, size, classes) | ({"weights": asdict(loaded)} if loaded else {})
+        typer.echo(json.dumps(told, indent=2))
     else:
         typer.echo(f"{text_of(rows, counted)}\n\n{summary_of(counted, size, classes)}")
+        if loaded:
+            typer.echo(loaded)
+
+
+@app.command()
+def verify(
+    networks: Annotated[
+        list[str] | None, typer.Argument(help="Published networks or YAML files; by default all that ship.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Count the published networks again, beside their papers' figures. One that has changed: exit code 1."""
+    from hrsearch.verify import json_of, summary_of, text_of, verified
+
+    figures, silent = verified(networks or [])
+    if as_json:
+        typer.echo(json.dumps(json_of(figures, silent), indent=2))
+    else:
+        typer.echo(f"{text_of(figures)}\n{summary_of(figures, silent)}")
+    if any(figure.changed for figure in figures):
+        raise typer.Exit(1)
 
 
 @app.command()

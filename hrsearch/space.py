@@ -16,6 +16,7 @@ from hrsearch.expression import ExpressionError, evaluate, is_expression, names_
 from hrsearch.template import Template
 
 TOP = ("task", "known", "knobs", "require", "net")
+NETWORK = (*TOP, "published")  # the keys of a network's file; what is published is hrsearch verify's
 TASKS = ("segment", "classify", "pose")
 Setting = dict[str, Value]
 
@@ -140,7 +141,7 @@ def load_arch(path_or_name: str | Path, task: str | None = None) -> Arch:
     `task` picks the head where the file gives one per task; the file's own task is the default.
     """
     document = Document.read(shipped("spaces/nets", path_or_name))
-    document.mapping((), document.data, TOP)
+    document.mapping((), document.data, NETWORK)
     if document.data.get("knobs"):
         raise document.error(("knobs",), "a network has no knobs; use hrsearch sample to draw one from a space")
     _no_knobs(document)

@@ -16,12 +16,15 @@ from hrsearch.released.hrvit import HRVIT
 FAMILIES: dict[str, Family] = {"hrformer": HRFORMER, "hrnet": HRNET, "hrvit": HRVIT}
 
 
-def load_released(network: Network, state_dict: Mapping[str, Any], family: str, *, new_classes: bool = False) -> None:
+def load_released(
+    network: Network, state_dict: Mapping[str, Any], family: str, *, new_classes: bool = False
+) -> list[str]:
     """Load released weights of a family ("hrformer", "hrnet", "hrvit") into a network of the same architecture.
 
-    A head of another kind than the file's keeps its weights, and so do, with `new_classes`, the layers that deliver
-    the classes. Position biases of windows of another size are resized. Otherwise any key that is missing or left
-    over and any shape that differs is an InputError that names it; then nothing is loaded.
+    Delivers our keys of the tensors that were loaded. A head of another kind than the file's keeps its weights, and
+    so do, with `new_classes`, the layers that deliver the classes. Position biases of windows of another size are
+    resized. Otherwise any key that is missing or left over and any shape that differs is an InputError that names it;
+    then nothing is loaded.
     """
     names = released_names(network, family)
     ours = network.state_dict()
@@ -37,6 +40,7 @@ def load_released(network: Network, state_dict: Mapping[str, Any], family: str, 
     names = {key: name for key, name in names.items() if name in theirs or not key.endswith("num_batches_tracked")}
     _require_equal(family, {name: ours[key] for key, name in names.items()}, theirs)
     network.load_state_dict({key: theirs[name] for key, name in names.items()}, strict=False)
+    return list(names)
 
 
 def released_names(network: Network, family: str) -> dict[str, str]:
