@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from archs import flops_of, maps_of, params_of, pyramid, randomised
@@ -75,6 +76,8 @@ def head_cases() -> Iterator[tuple[str, Case]]:
 
 CASES = dict([*link_cases(), *block_cases(), *head_cases()])
 each = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+# The last case of a kind that does not have the pyramid of three branches: an export to ONNX takes a second or two.
+ONE_OF_A_KIND = {name.partition("-")[0]: case for name, case in CASES.items() if not name.endswith("-5")}
 
 
 def called(module: nn.Module, maps: list[Tensor]) -> list[Tensor]:
@@ -168,6 +171,24 @@ def test_exports(case: Case) -> None:
     exported = torch.export.export(module, arguments).module()
     out = exported(*arguments)
     require_close(out if isinstance(out, list) else [out], called(module, maps))
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter uses it
+@pytest.mark.parametrize("kind", ONE_OF_A_KIND)
+def test_exports_to_onnx(kind: str) -> None:
+    """In float32; about half a minute in all, which torch's exporter takes."""
+    construct, inputs, _ = ONE_OF_A_KIND[kind]
+    module = randomised(construct()).float()
+    maps = [each.float() for each in maps_of(inputs, ODD)]
+    arguments: tuple[Any, ...] = (maps,) if isinstance(module, InParts) else (maps[0],)
+    program = torch.onnx.export(module, arguments, dynamo=True, verbose=False)
+    assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # what it cannot fold is no error
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options)
+    named = {each.name: tensor.numpy() for each, tensor in zip(session.get_inputs(), maps, strict=True)}
+    for got, wanted in zip(session.run(None, named), called(module, maps), strict=True):
+        torch.testing.assert_close(torch.from_numpy(got), wanted, rtol=1e-4, atol=1e-4)
 
 
 @each
