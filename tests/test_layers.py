@@ -1,4 +1,4 @@
-"""The layers of the README: a module imports only from what stands to its left; torch and optuna stay where they are."""
+"""The layers of the README: a module imports only from its left; torch and optuna stay where they are."""
 
 import ast
 import subprocess
@@ -11,9 +11,9 @@ import hrsearch
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
     {"errors"}, {"registry", "arch"}, {"document", "expression"}, {"objective"}, {"template"}, {"space"},
-    {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"}, {"table", "survey", "verify"},
-    {"evaluate"}, {"study"}, {"search", "pick"}, {"train"}, {"report", "export"}, {"api"}, {"progress"}, {"cli"},
-    {"__main__"},
+    {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick"}, {"train"}, {"report", "export"},
+    {"api"}, {"progress"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train"}
