@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (each case of the tables is one line)
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_a_setting_must_fit() -> None:
 
 
 def test_a_missing_file_names_what_exists(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file.*did you mean 'hrvit'"):
+    with pytest.raises(InputError, match=r"no such file.*did you mean 'hrvit'"):
         load_space("hrvi")
     with pytest.raises(InputError, match="no such file"):
         load_space(tmp_path / "absent.yaml")
