@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
-from hrsearch.objective import Cost, parse_limit
+from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner, load_runner
 from hrsearch.space import Space, load_space
 from hrsearch.study import Record, Trial, folder_of, read_study
@@ -95,8 +95,10 @@ def with_changes(
     runner: Runner, *, data: str | None = None, objectives: Sequence[str] = (), limits: Sequence[str] = ()
 ) -> Runner:
     """The runner with other data, objectives or further limits; they are checked as if they stood in its file."""
-    for limit in limits:
-        parse_limit(limit)
+    for objective in objectives:
+        objective_of(objective)
+    if len(set(objectives)) < len(objectives):
+        raise InputError(f"each objective once, but got {', '.join(objectives)}")
     plain = runner.model_dump()
     if data:
         plain["proxy"]["data"] = data

@@ -104,6 +104,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(home: Path) -> None:
     process = subprocess.Popen(
         command("run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "20", "--name", "stopped"),
         cwd=home, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )  # fmt: skip
     journal = home / "studies/stopped/study.journal"
     wait_for(lambda: journal.is_file() and "running" in _states(journal.parent), process)  # type: ignore[arg-type]

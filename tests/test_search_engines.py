@@ -127,11 +127,3 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
     driver.kill()
     driver.wait()
     assert until(lambda: not any(map(alive, pids_in(tmp_path / "pids"))), 5.0)
-
-
-def test_starting_a_process_is_cheap(engine: Processes) -> None:
-    engine.submit(work.add, 1).result()
-    began = time.monotonic()
-    for _ in range(10):
-        engine.submit(work.add, 1).result()
-    assert (time.monotonic() - began) / 10 < 0.3  # 6 ms on an idle machine, 13 ms with torch preloaded

@@ -69,7 +69,7 @@ class Processes(Executor):
 
     def _start(self, theirs: Connection, *call: Any) -> ForkServerProcess:
         process = self._context.Process(target=_serve, args=(theirs, self._prepare, *call))
-        with self._lock:
+        with self._lock, _environment(dict.fromkeys(ONE_THREAD, "1")):  # a server that died is started again here
             if self._closed:
                 raise CandidateFailed("the search was stopped")
             process.start()
