@@ -20,7 +20,7 @@ from hrsearch.proxy.data.dataset import Dataset, Split, dataset_of, stored
 from hrsearch.registry import DATASETS
 
 VERSION = 4  # of the scenes: raise it when they change, so that no old cache is read
-CLASSES = ("background", *map(str, range(10)))
+SIX = (0, 1, 3, 4, 6, 7)  # those told apart soonest
 SLOTS = 16  # digits that a scene is offered, the largest first
 SMALLEST = 14.0  # side of the smallest digit, pixels
 LARGEST = 0.7  # side of the largest digit, of the scene's side
@@ -34,7 +34,7 @@ class Source:
     """What the scenes of one split are made of."""
 
     glyphs: Tensor  # (D, 2, 10, 10) in 0..1: ink, and the ink thickened to a silhouette
-    classes: Tensor  # (D,) uint8, 1 to 10 for the digits 0 to 9
+    classes: Tensor  # (D,) uint8, 1 for the first digit that is told apart
     photos: Tensor  # (P, 3, h, w) in 0..1
 
 
@@ -51,24 +51,35 @@ class Places:
 @DATASETS.add("digits")
 def digits(*, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
     """Scenes of `image` x `image` pixels: background and ten digits. Validation has other digits and photo parts."""
+    return _made(tuple(range(10)), image, train_images, val_images, seed)
+
+
+@DATASETS.add("six_digits")
+def six_digits(*, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
+    """The same scenes with six of the digits: a short training gets further, so that its score ranks sooner."""
+    return _made(SIX, image, train_images, val_images, seed)
+
+
+def _made(kept: tuple[int, ...], image: int, train_images: int, val_images: int, seed: int) -> Dataset:
     if image < 2 * SMALLEST:
         raise InputError(f"digits need images of at least {2 * SMALLEST:.0f} pixels, but got {image}")
 
     def make() -> Dataset:
         generator = torch.Generator().manual_seed(seed)
-        train = _split(_source(validation=False), train_images, image, generator)
-        val = _split(_source(validation=True), val_images, image, generator)
-        return dataset_of(train, val, CLASSES, mirrors=False)
+        train = _split(_source(kept, validation=False), train_images, image, generator)
+        val = _split(_source(kept, validation=True), val_images, image, generator)
+        return dataset_of(train, val, ("background", *map(str, kept)), mirrors=False)
 
-    return stored(f"digits{VERSION}-{image}px-{train_images}-{val_images}-seed{seed}", make)
+    return stored(f"digits{VERSION}-{len(kept)}-{image}px-{train_images}-{val_images}-seed{seed}", make)
 
 
-def _source(*, validation: bool) -> Source:
+def _source(kept: tuple[int, ...], *, validation: bool) -> Source:
     """Every fourth digit and the right third of each photograph are for validation."""
     raw = load_digits()
     mine = (np.arange(len(raw.target)) % 4 == 0) == validation
-    classes = torch.from_numpy(raw.target[mine].astype(np.uint8)) + 1
-    ink = F.pad(torch.from_numpy(raw.images[mine]).float()[:, None] / 16, (1, 1, 1, 1))
+    chosen = mine & np.isin(raw.target, kept)
+    classes = torch.from_numpy(np.searchsorted(kept, raw.target[chosen]).astype(np.uint8)) + 1
+    ink = F.pad(torch.from_numpy(raw.images[chosen]).float()[:, None] / 16, (1, 1, 1, 1))
     glyphs = torch.cat([ink, F.max_pool2d(ink, 3, stride=1, padding=1)], dim=1)
     photos = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2).float() / 255
     cut = photos.shape[3] * 2 // 3
