@@ -22,6 +22,7 @@ def load_dataset(data: str, *, image: int, train_images: int, val_images: int, s
         return made
     if not Path(data).is_dir():
         raise InputError(
-            f"data {data!r}: no such data set or folder; give 'digits', 'six_digits' or a folder that holds images/ and masks/"
+            f"data {data!r}: no such data set or folder; "
+            "give 'digits', 'six_digits' or a folder that holds images/ and masks/"
         )
     return folder(Path(data), image=image, train_images=train_images, val_images=val_images, seed=seed)
