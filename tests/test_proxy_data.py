@@ -220,7 +220,5 @@ def test_masks_of_one_class_are_refused(tmp_path: Path) -> None:
 
 def test_data_that_does_not_exist_is_told() -> None:
     for name in ("digit", "absent/folder", "folder"):
-        with pytest.raises(
-            InputError, match=f"data {name!r}: no such data set or folder; give 'digits', "
-        ):
+        with pytest.raises(InputError, match=f"data {name!r}: no such data set or folder; give 'digits', "):
             load_dataset(name, **SMALL)
