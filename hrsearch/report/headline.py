@@ -15,6 +15,8 @@ def headline(record: Record) -> str:
     if not trained_of(record):
         return "Nothing is trained yet"
     for known in published(record):
+        if not known.is_within_limits:
+            continue  # a short training does no justice to a network that is much larger than the candidates
         faster = cheaper_than(record, known)
         cost = cost_of(record)
         if faster and cost:
@@ -48,7 +50,8 @@ def comparisons(record: Record) -> Iterator[str]:
         if known.state != "trained" or cost is None or value_of(known, "score") is None:
             yield f"{known.name} {_ENDS.get(known.state, known.state)}, so there is nothing to compare with."
             continue
-        yield " ".join([_stands(record, known, cost), *_beaten(record, known, cost)])
+        fair = [] if known.is_within_limits else ["A short training favours small networks: this is no verdict on it."]
+        yield " ".join([_stands(record, known, cost), *_beaten(record, known, cost), *fair])
 
 
 def published(record: Record) -> list[Trial]:
