@@ -56,7 +56,7 @@ def _append(path: Path, start: int) -> None:
 
 
 def test_writers_do_not_mix(tmp_path: Path) -> None:
-    context = get_context("forkserver")
+    context = get_context("spawn")
     writers = [context.Process(target=_append, args=(tmp_path / "journal", start)) for start in (0, 1000)]
     for writer in writers:
         writer.start()
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_no_lock(tmp_path: Path) -> None:
-    holder = get_context("forkserver").Process(target=_hold, args=(tmp_path / "journal",))
+    holder = get_context("spawn").Process(target=_hold, args=(tmp_path / "journal",))
     holder.start()
     while not (tmp_path / "journal.held").exists():
         time.sleep(0.01)
@@ -131,7 +131,7 @@ def _open(folder: Path, results: Any) -> None:
 
 
 def test_drivers_that_start_at_once_make_one_study(tmp_path: Path) -> None:
-    context = get_context("forkserver")
+    context = get_context("spawn")
     results = context.Queue()
     drivers = [context.Process(target=_open, args=(tmp_path / "toy", results)) for _ in range(4)]
     for driver in drivers:
