@@ -28,8 +28,7 @@ class Proxy(Section):
     batch: Positive = 16
     steps: Positive = 160
     warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
-    optimizer: Literal["muon", "adamw"] = "muon"  # Muon for matrices and AdamW for the rest, or AdamW for all
-    rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate
+    rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate of AdamW
     schedule: Literal["stable", "cosine"] = "stable"  # at the peak, then down in the last third; or a cosine
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
