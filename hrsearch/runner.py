@@ -28,7 +28,8 @@ class Proxy(Section):
     batch: Positive = 16
     steps: Positive = 160
     warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
-    rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate of AdamW
+    optimizer: Literal["muon", "adamw"] = "muon"  # Muon where channels mix, AdamW elsewhere; or AdamW alone
+    rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate
     schedule: Literal["stable", "cosine"] = "stable"  # at the peak, then down in the last third; or a cosine
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm

@@ -157,7 +157,7 @@ def test_recipe_is_what_training_reads(record: Record, tmp_path: Path) -> None:
     path = export(record, "best", tmp_path / "winner") / "train.yaml"
     proxy = Proxy.model_validate(record.attributes["runner"]["proxy"])
     assert load_recipe(path) == default_recipe(proxy, "digits")
-    assert "  # peak learning rate of AdamW\n" in path.read_text(encoding="utf-8")
+    assert "  # peak learning rate\n" in path.read_text(encoding="utf-8")
 
 
 def test_study_of_another_version_is_an_input_error(record: Record, tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ from hrsearch.proxy.learning import (
     class_weights,
     learner_of,
     loss_of,
-    optimizer_of,
+    optimizers_of,
     rate_factor,
     shares_of,
     validate,
 )
+from hrsearch.proxy.muon import Muon
 from hrsearch.runner import Proxy
 
 QUICK = Proxy(image=32, batch=8, steps=60, warmup=5, rate=1e-2, train_images=256, val_images=32)
@@ -120,10 +121,57 @@ def test_rate_follows_a_cosine() -> None:
 
 def test_biases_and_norms_are_not_decayed() -> None:
     network = tiny()
-    decayed, plain = optimizer_of(network, rate=0.1, decay=0.5).param_groups
+    (adamw,) = optimizers_of(network, Proxy(optimizer="adamw", rate=0.1, decay=0.5))
+    decayed, plain = adamw.param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.5, 0.0)
     assert [parameter.ndim for parameter in decayed["params"]] == [4, 4, 4]
     assert len(decayed["params"]) + len(plain["params"]) == len(list(network.parameters()))
+
+
+class Mixed(nn.Module):
+    """A dense convolution, a depthwise one, a narrow one and a linear layer, channels last in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Conv2d(3, 16, 3)
+        self.depthwise = nn.Conv2d(16, 16, 3, groups=16)
+        self.narrow = nn.Conv2d(16, 4, 1)
+        self.linear = nn.Linear(16, 20)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def test_every_parameter_has_one_optimizer() -> None:
+    network = Mixed()
+    adamw, muon = optimizers_of(network, Proxy(optimizer="muon"))
+    assert isinstance(muon, Muon)
+    assert [id(weight) for weight in muon.weights] == [id(network.dense.weight), id(network.linear.weight)]
+    others = [id(parameter) for group in adamw.param_groups for parameter in group["params"]]
+    assert sorted(others + [id(weight) for weight in muon.weights]) == sorted(map(id, network.parameters()))
+
+
+def test_muon_goes_equally_far_in_every_direction() -> None:
+    network = Mixed()
+    weight = network.dense.weight
+    before = weight.detach().clone()
+    muon = Muon([weight], rate=0.1, decay=0.0)
+    network.dense(torch.randn(2, 3, 9, 9)).square().sum().backward()
+    muon.take_gradients()
+    muon.step()  # type: ignore[no-untyped-call]
+    step = (before - weight.detach()).flatten(1)
+    sizes = torch.linalg.svdvals(step) / (0.1 * 0.2 * 27**0.5)  # of AdamW's size: Liu et al., 2025
+    assert sizes.min() > 0.5
+    assert sizes.max() < 1.3
+    assert weight.grad is not None
+    assert float((step * weight.grad.flatten(1)).sum()) > 0  # down the loss
+
+
+def test_muon_passes_over_what_has_no_gradient() -> None:
+    weight = Mixed().linear.weight
+    before = weight.detach().clone()
+    muon = Muon([weight], rate=0.1, decay=0.5)
+    muon.take_gradients()
+    muon.step()  # type: ignore[no-untyped-call]
+    assert torch.equal(weight, before)
 
 
 def marked(count: int) -> Dataset:

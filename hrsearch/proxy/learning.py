@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from hrsearch.errors import CandidateFailed
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
 from hrsearch.proxy.metrics import confusion_of, mean_iou
+from hrsearch.proxy.muon import Muon, is_mixing
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DECAY = 0.35  # share of the schedule in which the learning rate falls to zero
@@ -28,6 +29,8 @@ REACH = 8  # an augmented image moves by up to its side over this
 class Plan(Protocol):
     """How to train: what a proxy and a recipe have in common. Their fields say what each means."""
 
+    @property
+    def optimizer(self) -> str: ...
     @property
     def batch(self) -> int: ...
     @property
@@ -53,7 +56,7 @@ class Learner:
     """A network in training, and all that its training changes."""
 
     network: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizers: tuple[torch.optim.Optimizer, ...]  # each has parameters of its own
     scaler: torch.amp.GradScaler  # does nothing but in fp16
     weights: Tensor  # (C,) of the classes in the loss
     device: torch.device
@@ -65,7 +68,7 @@ def learner_of(network: nn.Module, data: Dataset, plan: Plan, device: torch.devi
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Learner(
         network,
-        optimizer_of(network, rate=plan.rate, decay=plan.decay),
+        optimizers_of(network, plan),
         torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16"),
         class_weights(data.train.labels, len(data.classes), plan.balance).to(device),
         device,
@@ -77,7 +80,7 @@ def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) 
     torch.manual_seed(_mixed(seed, step))  # of what the network draws: dropped paths, dropout
     learner.network.train()
     batch = batch_at(data, plan.batch, step=step, seed=seed)
-    for group in learner.optimizer.param_groups:
+    for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
         group["lr"] = plan.rate * rate_factor(plan, step)
     with _autocast(learner.device, plan.precision):
         logits = learner.network(normalised(batch.images.to(learner.device), data))
@@ -90,11 +93,15 @@ def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) 
 
 
 def _descend(learner: Learner, loss: Tensor, clip: float) -> None:
-    learner.optimizer.zero_grad(set_to_none=True)
+    learner.network.zero_grad(set_to_none=True)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    learner.scaler.unscale_(learner.optimizer)
+    for optimizer in learner.optimizers:
+        if isinstance(optimizer, Muon):
+            optimizer.take_gradients()
+        learner.scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(learner.network.parameters(), clip)
-    learner.scaler.step(learner.optimizer)
+    for optimizer in learner.optimizers:
+        learner.scaler.step(optimizer)
     learner.scaler.update()
 
 
@@ -112,14 +119,21 @@ def rate_factor(plan: Plan, step: int) -> float:
     return min(1.0, (plan.steps - step) / (DECAY * plan.steps))
 
 
-def optimizer_of(network: nn.Module, *, rate: float, decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019); biases and norms, which have one dimension, are not decayed."""
+def optimizers_of(network: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
+    """AdamW (Loshchilov and Hutter, 2019) for all, or Muon for what mixes channels and AdamW for the rest.
+
+    Biases and norms, which have one dimension, are not decayed.
+    """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    mixing = [parameter for parameter in trained if plan.optimizer == "muon" and is_mixing(parameter)]
+    known = set(map(id, mixing))
+    rest = [parameter for parameter in trained if id(parameter) not in known]
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in rest if parameter.ndim > 1], "weight_decay": plan.decay},
+        {"params": [parameter for parameter in rest if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate, fused=True)
+    adamw = torch.optim.AdamW(groups, lr=plan.rate, fused=True)
+    return (adamw, Muon(mixing, rate=plan.rate, decay=plan.decay)) if mixing else (adamw,)
 
 
 def batch_at(data: Dataset, batch: int, *, step: int, seed: int) -> Split:

@@ -120,7 +120,8 @@ def _resumed(run: Run) -> list[Row]:
             changed = f"{key}: {theirs.get(key)} is now {value}"
             raise InputError(f"{path}: another training ({changed}); remove {run.folder} to start anew")
     run.learner.network.load_state_dict(state["network"])
-    run.learner.optimizer.load_state_dict(state["optimizer"])
+    for optimizer, kept in zip(run.learner.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
     run.learner.scaler.load_state_dict(state["scaler"])
     rows: list[Row] = state["rows"]
     return rows
@@ -163,7 +164,7 @@ def _keep(run: Run, rows: list[Row]) -> None:
         "identity": _identity(run),
         "rows": rows,
         "network": run.learner.network.state_dict(),
-        "optimizer": run.learner.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.learner.optimizers],
         "scaler": run.learner.scaler.state_dict(),
     }
     write_state(run.folder / CHECKPOINT, state)

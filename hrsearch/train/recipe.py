@@ -22,7 +22,8 @@ class Recipe(Section):
     batch: Positive = 16
     steps: Positive = 3000
     warmup: Annotated[int, Field(ge=0)] = 150  # steps of linear warm-up
-    rate: Annotated[float, Field(gt=0)] = 2e-3  # peak learning rate of AdamW
+    optimizer: Literal["muon", "adamw"] = "muon"  # Muon where channels mix, AdamW elsewhere; or AdamW alone
+    rate: Annotated[float, Field(gt=0)] = 2e-3  # peak learning rate
     schedule: Literal["cosine", "stable"] = "cosine"  # how the rate falls after the warm-up
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
@@ -43,6 +44,7 @@ def default_recipe(proxy: Proxy, data: str) -> Recipe:
         train_images=4 * proxy.train_images,
         val_images=proxy.val_images,
         batch=proxy.batch,
+        optimizer=proxy.optimizer,
         steps=steps,
         warmup=steps // 20,
         rate=proxy.rate / 3,
