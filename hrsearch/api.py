@@ -118,10 +118,10 @@ def default_runner() -> str:
 
 
 def cost_counter(runner: Runner, classes: int) -> Callable[[Arch], Cost]:
-    """Counts a network's exact costs at the size at which the runner deploys it."""
+    """Counts a network's exact costs at its own image size, or else at that at which the runner deploys it."""
     from hrsearch.cost import cost
 
-    return lambda arch: cost(arch, runner.measure.image, classes)
+    return lambda arch: cost(arch, arch.image or runner.measure.image, classes)
 
 
 def machine() -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _searched(
         budget=budget,
         folder=folder,
         cost_of=cost_counter(runner, len(data.classes)),
-        evaluate=Evaluate(runner, reference_ms),
+        evaluate=Evaluate(runner, reference_ms, space.plugins),
         attributes={
             "classes": list(data.classes),
             "split": data.split,

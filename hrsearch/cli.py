@@ -20,7 +20,9 @@ app = typer.Typer(
 
 SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
 StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
-Image = Annotated[str, typer.Option(help="Height x width in pixels (512, 1024x512).")]
+Image = Annotated[
+    str | None, typer.Option(help="Height x width in pixels (512, 1024x512); by default the network's own.")
+]
 Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
 
 
@@ -53,7 +55,9 @@ def check(
     space: SpaceFile,
     draws: Annotated[int, typer.Option("-n", min=1, help="How many settings to draw.")] = 1000,
     seed: int = 0,
-    image: Image = "512",
+    image: Annotated[
+        str, typer.Option(help="Pixels (512, 1024x512) for networks without a size of their own.")
+    ] = "512",
     classes: Classes = 11,
 ) -> None:
     """Draw settings at random and say what the space holds: networks, refusals, costs."""
@@ -62,7 +66,7 @@ def check(
     from hrsearch.survey import lines_of, survey
 
     size = image_of(image)
-    outcome = survey(load_space(space), lambda arch: cost(arch, size, classes), draws, seed)
+    outcome = survey(load_space(space), lambda arch: cost(arch, arch.image or size, classes), draws, seed)
     typer.echo("\n".join(lines_of(outcome, size)))
 
 
@@ -91,7 +95,7 @@ def sample(
 @app.command()
 def show(
     network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
-    image: Image = "224",
+    image: Image = None,
     classes: Classes = 1000,
     task: Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Released weights to try: .safetensors, .pth or .pt.")] = None,
@@ -103,8 +107,8 @@ def show(
     from hrsearch.space import load_arch
     from hrsearch.table import json_of, rows_of, summary_of, text_of
 
-    size = image_of(image)
     arch = load_arch(network, task)
+    size = image_of(image) if image else arch.image or (224, 224)
     counted = cost(arch, size, classes)
     rows = rows_of(arch, counted, size)
     loaded = None

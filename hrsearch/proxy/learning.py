@@ -46,6 +46,8 @@ class Plan(Protocol):
     @property
     def balance(self) -> float: ...
     @property
+    def zoom(self) -> tuple[float, float]: ...
+    @property
     def schedule(self) -> str: ...
     @property
     def precision(self) -> str: ...
@@ -83,7 +85,7 @@ def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) 
     for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
         group["lr"] = plan.rate * rate_factor(plan, step)
     with _autocast(learner.device, plan.precision):
-        logits = learner.network(normalised(batch.images.to(learner.device), data))
+        logits = learner.network(seen(batch.images.to(learner.device), data, plan.zoom))
     loss = loss_of(logits, batch.labels.to(learner.device), learner.weights)
     value = float(loss.item())
     if not math.isfinite(value):
@@ -183,6 +185,15 @@ def normalised(images: Tensor, data: Dataset) -> Tensor:
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
+def seen(images: Tensor, data: Dataset, zoom: tuple[float, float]) -> Tensor:
+    """What the network is given: the images (B, 3, H, W) normalised, resized by `zoom` (height, width)."""
+    found = normalised(images, data)
+    if zoom == (1.0, 1.0):
+        return found
+    size = [max(round(side * factor), 1) for side, factor in zip(found.shape[-2:], zoom, strict=True)]
+    return F.interpolate(found, size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def class_weights(labels: Tensor, classes: int, balance: float) -> Tensor:
     """(C,) weight of each class in the loss: its frequency to the power of minus `balance`, 1 for the mean pixel."""
     sample = labels[:: max(len(labels) // 512, 1)]
@@ -217,7 +228,7 @@ def validate(learner: Learner, data: Dataset, plan: Plan) -> float:
         torch.split(data.val.images, plan.batch), torch.split(data.val.labels, plan.batch), strict=True
     ):
         with _autocast(learner.device, plan.precision):
-            logits = learner.network(normalised(some.to(learner.device), data))
+            logits = learner.network(seen(some.to(learner.device), data, plan.zoom))
         full = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
         total += confusion_of(full.argmax(dim=1), labels.to(learner.device), classes)
     return mean_iou(total)
