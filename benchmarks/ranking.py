@@ -24,17 +24,18 @@ from hrsearch.build import build
 from hrsearch.objective import Score
 from hrsearch.proxy import train_proxy
 from hrsearch.proxy.data import load_dataset
-from hrsearch.runner import Runner
+from hrsearch.runner import Runner, proxy_of
 from hrsearch.study import Trial, read_study
 
 
 def score(arch: dict[str, Any], runner: Runner, seed: int) -> Score:
     """Train one candidate as a search does."""
     torch.set_num_threads(1)
-    proxy = runner.proxy
+    network_of = Arch.from_dict(arch)
+    proxy = proxy_of(runner, network_of)
     data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
     torch.manual_seed(seed)
-    network = build(Arch.from_dict(arch), classes=len(data.classes), drop_path=proxy.drop_path)
+    network = build(network_of, classes=len(data.classes), drop_path=proxy.drop_path)
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
 
 
