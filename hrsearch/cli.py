@@ -145,6 +145,24 @@ def verify(
 
 
 @app.command()
+def measure(
+    study: StudyName,
+    engine: Annotated[
+        str, typer.Option(help="eager, compiled, onnx, cuda, or 'command: ./bench.sh {model}' (prints milliseconds).")
+    ] = "eager",
+    image: Annotated[str | None, typer.Option(help="Height x width in pixels; by default the study's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
+) -> None:
+    """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
+    from hrsearch.progress import measured_again
+
+    size = image_of(image) if image else None
+    measured_again(study, engine=engine, image=size, batch=batch, threads=threads, name=name)
+
+
+@app.command()
 def report(
     study: StudyName, to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None
 ) -> None:
@@ -162,12 +180,15 @@ def export(
     study: StudyName,
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
+    on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
 ) -> None:
     """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
     from hrsearch.export import export as write
     from hrsearch.study import folder_of, read_study
+    from hrsearch.targets import on_target
 
-    folder = write(read_study(folder_of(study)), pick, to)
+    record = read_study(folder_of(study))
+    folder = write(on_target(record, on) if on else record, pick, to)
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
 
