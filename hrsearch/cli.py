@@ -201,8 +201,8 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
 ) -> None:
     """Train an exported winner. The same command again resumes, or says that it is finished."""
-    # Read when torch is loaded. Threads that wait spin otherwise, and where anything else wants the cores training all but
-    # stops: 60 steps took 21 s so and more than 7 minutes without, beside another process on two cores.
+    # Read when torch is loaded. Threads that wait spin otherwise, and where anything else wants the cores, training all
+    # but stops: 60 steps took 21 s with this and more than 7 minutes without, beside another process on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from hrsearch.train import train as run_training
 
