@@ -48,7 +48,7 @@ class Tally(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", str(func))
+        name = getattr(func, "__name__", str(func)).removesuffix("_")  # in place or not
         if isinstance(out, Tensor):
             self.elements.update(OPERATORS.get(name, _elementwise(name))(out, *args, **(kwargs or {})))
         return out

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hrsearch.arch import Map
 from hrsearch.errors import InputError
 from hrsearch.nets.hrnet import Bottleneck
+from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Piece, Size, resized
 from hrsearch.registry import HEADS
 
@@ -56,8 +57,8 @@ class ClassifyHighResolution(nn.Module):
             Bottleneck(source.channels, width, depthwise=depthwise) for source, width in zip(inputs, wide, strict=True)
         )
         down = _separable_down if depthwise else _down
-        self.down = nn.ModuleList(nn.Sequential(*down(fine, coarse)) for fine, coarse in pairwise(wide))
-        self.final = nn.Sequential(nn.Conv2d(wide[-1], 2048, 1), nn.BatchNorm2d(2048), nn.ReLU())
+        self.down = nn.ModuleList(Layers(*down(fine, coarse)) for fine, coarse in pairwise(wide))
+        self.final = Layers(nn.Conv2d(wide[-1], 2048, 1), nn.BatchNorm2d(2048), nn.ReLU(inplace=True))
         self.drop = nn.Dropout(dropout)
         self.classifier = nn.Linear(2048, classes)
 
@@ -75,12 +76,12 @@ class ClassifyHighResolution(nn.Module):
 
 
 def _down(c_in: int, c_out: int) -> list[nn.Module]:
-    return [nn.Conv2d(c_in, c_out, 3, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [nn.Conv2d(c_in, c_out, 3, 2, 1), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 
 def _separable_down(c_in: int, c_out: int) -> list[nn.Module]:
     depthwise = [nn.Conv2d(c_in, c_in, 3, 2, 1, groups=c_in), nn.BatchNorm2d(c_in)]
-    return [*depthwise, nn.Conv2d(c_in, c_out, 1), nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [*depthwise, nn.Conv2d(c_in, c_out, 1), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 
 @HEADS.add("segformer")
@@ -96,8 +97,8 @@ class SegFormer(nn.Module):
         if width < 1:
             raise InputError(f"head 'segformer': width >= 1 must hold, but got {width}")
         self.project = nn.ModuleList(nn.Conv2d(source.channels, width, 1) for source in inputs)
-        self.fuse = nn.Sequential(
-            nn.Conv2d(len(inputs) * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        self.fuse = Layers(
+            nn.Conv2d(len(inputs) * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
         self.drop = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
@@ -133,7 +134,7 @@ class Concatenation(nn.Module):
         self.inputs = tuple(inputs)
         self.align_corners = align_corners
         width = sum(each.channels for each in inputs)
-        self.fuse = nn.Sequential(nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU())
+        self.fuse = Layers(nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:

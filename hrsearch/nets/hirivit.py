@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hrsearch.arch import Map
 from hrsearch.errors import InputError, suggestion
+from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Link, Piece, Size, cropped, require_one
 from hrsearch.nets.norm import DropPath, named_norm
 from hrsearch.registry import BLOCKS, HEADS, LINKS
@@ -38,14 +39,14 @@ def deep_stem(inputs: Sequence[Map], outputs: Sequence[Map], *, hidden: int = 0,
         raise InputError(f"link 'deep_stem': hidden > 0 or channels > 1, and middle >= 0 must hold, but got {got}")
     inner = [layer for _ in range(middle) for layer in _convolution(width, width)]
     *last, _ = _convolution(width, output.channels, stride=2)
-    return Link(inputs, outputs, {(0, 0): nn.Sequential(*_convolution(image.channels, width, stride=2), *inner, *last)})
+    return Link(inputs, outputs, {(0, 0): Layers(*_convolution(image.channels, width, stride=2), *inner, *last)})
 
 
 @LINKS.add("vit_stem")
 def vit_stem(inputs: Sequence[Map], outputs: Sequence[Map], *, norm: str = "layer") -> Link:
     """A single 7 x 7 convolution of stride 4 and a norm, as in M-ViT, HIRI-ViT's base, and before that PVTv2."""
     image, output = require_one("vit_stem", inputs, outputs, ratio=4)
-    path = nn.Sequential(nn.Conv2d(image.channels, output.channels, 7, 4, 3), named_norm(norm, output.channels))
+    path = Layers(nn.Conv2d(image.channels, output.channels, 7, 4, 3), named_norm(norm, output.channels))
     return Link(inputs, outputs, {(0, 0): path})
 
 
@@ -107,8 +108,8 @@ class TwoBranchBlock(nn.Module):
             raise InputError(f"block 'hr': it keeps its channels, but got {c_in} -> {c_out}")
         if hidden < 1:
             raise InputError(f"block 'hr': channels * ratio >= 1 must hold, but got {c_in} * {ratio}")
-        self.high = nn.Sequential(nn.Conv2d(c_in, c_in, 3, 1, 1, groups=c_in, bias=False), nn.BatchNorm2d(c_in))
-        self.low = nn.Sequential(
+        self.high = Layers(nn.Conv2d(c_in, c_in, 3, 1, 1, groups=c_in, bias=False), nn.BatchNorm2d(c_in))
+        self.low = Layers(
             nn.Conv2d(c_in, c_in, 3, 2, 1, groups=c_in, bias=False),
             nn.BatchNorm2d(c_in),
             nn.Conv2d(c_in, hidden, 1),
@@ -129,12 +130,12 @@ class TwoBranchStem(nn.Module):
 
     def __init__(self, c_in: int, hidden: int, c_out: int) -> None:
         super().__init__()
-        self.entry = nn.Sequential(*_convolution(c_in, hidden, stride=2))
-        self.high = nn.Sequential(
+        self.entry = Layers(*_convolution(c_in, hidden, stride=2))
+        self.high = Layers(
             *_convolution(hidden, hidden, groups=hidden),
             nn.Conv2d(hidden, c_out, 3, 2, 1, bias=False),
         )
-        self.low = nn.Sequential(
+        self.low = Layers(
             *_convolution(hidden, hidden, stride=2),
             *_convolution(hidden, hidden),
             nn.Conv2d(hidden, c_out, 1, bias=False),
@@ -184,11 +185,11 @@ class ClassifyNormed(nn.Module):
 
 def _early(c_in: int, hidden: int, c_out: int, norm: str) -> nn.Module:
     expand = nn.Conv2d(c_in, hidden, 3, 2, 1, bias=False)
-    return nn.Sequential(expand, named_norm(norm, hidden), nn.GELU(), nn.Conv2d(hidden, c_out, 1))
+    return Layers(expand, named_norm(norm, hidden), nn.GELU(), nn.Conv2d(hidden, c_out, 1))
 
 
 def _late(c_in: int, hidden: int, c_out: int, norm: str) -> nn.Module:
-    return nn.Sequential(
+    return Layers(
         nn.Conv2d(c_in, hidden, 1, bias=False),
         named_norm(norm, hidden),
         nn.GELU(),
@@ -198,7 +199,7 @@ def _late(c_in: int, hidden: int, c_out: int, norm: str) -> nn.Module:
 
 
 def _plain(c_in: int, hidden: int, c_out: int, norm: str) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, 2, 1), named_norm(norm, c_out))
+    return Layers(nn.Conv2d(c_in, c_out, 3, 2, 1), named_norm(norm, c_out))
 
 
 def _pooled(c_in: int, c_out: int) -> nn.Module:
@@ -215,4 +216,4 @@ SHORTCUTS: dict[str, Callable[[int, int], nn.Module | None]] = {
 
 def _convolution(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(c_in, c_out, 3, stride, 1, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hrsearch.arch import Map
 from hrsearch.errors import InputError, suggestion
+from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Fit, Link, Piece, Size, cropped, require_pyramids, resized
 from hrsearch.registry import BLOCKS, LINKS
 
@@ -54,21 +55,21 @@ class Bottleneck(nn.Module):
         if expansion < 1 or c_out % expansion:
             raise InputError(f"block 'bottleneck': expansion must divide channels, but got {expansion} and {c_out}")
         width = c_out // expansion
-        self.main = nn.Sequential(
+        self.main = Layers(
             nn.Conv2d(c_in, width, 1, bias=False),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, 1, 1, groups=width if depthwise else 1, bias=False),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, c_out, 1, bias=False),
             nn.BatchNorm2d(c_out),
         )
-        projection = nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        projection = Layers(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
         self.shortcut = nn.Identity() if c_in == c_out else projection
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.main(x) + self.shortcut(x))
+        return F.relu(self.main(x).add_(self.shortcut(x)), inplace=True)
 
 
 @BLOCKS.add("basic")
@@ -81,10 +82,10 @@ class BasicBlock(nn.Module):
         super().__init__()
         if c_in != c_out:
             raise InputError(f"block 'basic': it keeps its channels, but got {c_in} -> {c_out}")
-        self.main = nn.Sequential(*_convolution(c_in, c_in), nn.ReLU(), *_convolution(c_in, c_in))
+        self.main = Layers(*_convolution(c_in, c_in), nn.ReLU(inplace=True), *_convolution(c_in, c_in))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.main(x))
+        return F.relu(self.main(x).add_(x), inplace=True)
 
 
 class Exchange(nn.Module):
@@ -121,7 +122,7 @@ def exchange(kind: str, inputs: Sequence[Map], outputs: Sequence[Map], upsample:
         for i, target in enumerate(kept)
         for j, source in enumerate(inputs)
     }
-    act = nn.ReLU() if len(inputs) > 1 else None
+    act = nn.ReLU(inplace=True) if len(inputs) > 1 else None
     return Exchange(Link(inputs, kept, paths, act, fit=fit), _transition(kept, outputs))
 
 
@@ -131,13 +132,13 @@ def _path(c_in: int, c_out: int, octaves: int, mode: str | None, unit: Unit) -> 
         return nn.Identity()
     if octaves < 0:
         upsample = [nn.Upsample(scale_factor=2**-octaves, mode=mode)] if mode else []
-        return nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), *upsample)
+        return Layers(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), *upsample)
     widths = [*[c_in] * octaves, c_out]
-    return nn.Sequential(*(unit(*pair, place == octaves) for place, pair in enumerate(pairwise(widths), start=1)))
+    return Layers(*(unit(*pair, place == octaves) for place, pair in enumerate(pairwise(widths), start=1)))
 
 
 def _unit(c_in: int, c_out: int, last: bool) -> nn.Sequential:
-    return nn.Sequential(*_convolution(c_in, c_out, stride=2), *([] if last else [nn.ReLU()]))
+    return Layers(*_convolution(c_in, c_out, stride=2), *([] if last else [nn.ReLU(inplace=True)]))
 
 
 def _transition(inputs: Sequence[Map], outputs: Sequence[Map]) -> Link:
@@ -155,10 +156,10 @@ def _transition(inputs: Sequence[Map], outputs: Sequence[Map]) -> Link:
 
 def _grown(c_in: int, c_out: int, index: int, branches: int) -> nn.Module:
     if index < branches:
-        return nn.Identity() if c_in == c_out else nn.Sequential(*_convolution(c_in, c_out), nn.ReLU())
+        return nn.Identity() if c_in == c_out else Layers(*_convolution(c_in, c_out), nn.ReLU(inplace=True))
     widths = [*[c_in] * (index - branches + 1), c_out]
     units = (_convolution(before, after, stride=2) for before, after in pairwise(widths))
-    return nn.Sequential(*(nn.Sequential(*unit, nn.ReLU()) for unit in units))
+    return Layers(*(Layers(*unit, nn.ReLU(inplace=True)) for unit in units))
 
 
 def _convolution(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hrsearch.arch import Map
 from hrsearch.errors import InputError, suggestion
 from hrsearch.nets.heads import shapes_of, stacked
+from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Piece, Size
 from hrsearch.registry import HEADS
 
@@ -38,15 +39,15 @@ class ObjectContext(nn.Module):
         total, dense = sum(each.channels for each in inputs), variant == "hrnet"
         kernel, groups = (7, math.gcd(total, width)) if variant == "v3" else (3, 1)
         coarse = (total, total) if dense else (total, width, kernel, groups)
-        self.coarse = nn.Sequential(*_unit(*coarse))
+        self.coarse = Layers(*_unit(*coarse))
         self.aux_classifier = nn.Conv2d(coarse[1], classes, 1)
-        self.pixels = nn.Sequential(*_unit(total, width, kernel, groups))
+        self.pixels = Layers(*_unit(total, width, kernel, groups))
         inner = partial(_unit, bias=not dense)
-        self.query = nn.Sequential(*inner(width, width // 2), *inner(width // 2, width // 2))
-        self.key = nn.Sequential(*inner(width, width // 2), *inner(width // 2, width // 2))
-        self.value = nn.Sequential(*inner(width, width // 2))
-        self.up = nn.Sequential(*inner(width // 2, width))
-        self.fuse = nn.Sequential(*inner(2 * width, width))
+        self.query = Layers(*inner(width, width // 2), *inner(width // 2, width // 2))
+        self.key = Layers(*inner(width, width // 2), *inner(width // 2, width // 2))
+        self.value = Layers(*inner(width, width // 2))
+        self.up = Layers(*inner(width // 2, width))
+        self.fuse = Layers(*inner(2 * width, width))
         self.drop = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
 
@@ -82,4 +83,4 @@ def _regions(coarse: Tensor, pixels: Tensor) -> Tensor:
 
 def _unit(c_in: int, c_out: int, kernel: int = 1, groups: int = 1, *, bias: bool = True) -> list[nn.Module]:
     convolution = nn.Conv2d(c_in, c_out, kernel, 1, kernel // 2, groups=groups, bias=bias)
-    return [convolution, nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]

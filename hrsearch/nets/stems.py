@@ -6,6 +6,7 @@ from torch import nn
 
 from hrsearch.arch import Map
 from hrsearch.errors import InputError
+from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Link, require_one
 from hrsearch.registry import LINKS
 
@@ -20,12 +21,12 @@ def conv_stem(inputs: Sequence[Map], outputs: Sequence[Map], *, hidden: int = 0,
     if hidden < 0 or (hidden == 0 and output.channels % 2):
         raise InputError(f"link 'conv_stem': give hidden > 0, or even channels, but got {hidden} and {output.channels}")
     width = hidden or output.channels // 2
-    path = nn.Sequential(
+    path = Layers(
         nn.Conv2d(image.channels, width, 3, 2, 1, bias=bias),
         nn.BatchNorm2d(width),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(width, output.channels, 3, 2, 1, bias=bias),
         nn.BatchNorm2d(output.channels),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
     return Link(inputs, outputs, {(0, 0): path})

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hrsearch.arch import Map
 from hrsearch.errors import InputError
 from hrsearch.nets.heads import shapes_of
+from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Piece, Size, resized
 from hrsearch.registry import HEADS
 
@@ -36,12 +37,12 @@ class UnifiedPerception(nn.Module):
             raise InputError(f"head 'uper': width >= 1 and pools >= 1 must hold, but got {width} and {list(pools)}")
         *finer, coarsest = self.inputs = tuple(inputs)
         self.pool = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(side), *_unit(coarsest.channels, width, 1)) for side in pools
+            Layers(nn.AdaptiveAvgPool2d(side), *_unit(coarsest.channels, width, 1)) for side in pools
         )
-        self.coarsest = nn.Sequential(*_unit(coarsest.channels + len(pools) * width, width, 3))
-        self.project = nn.ModuleList(nn.Sequential(*_unit(each.channels, width, 1)) for each in finer)
-        self.smooth = nn.ModuleList(nn.Sequential(*_unit(width, width, 3)) for _ in finer)
-        self.fuse = nn.Sequential(*_unit(len(inputs) * width, width, 3))
+        self.coarsest = Layers(*_unit(coarsest.channels + len(pools) * width, width, 3))
+        self.project = nn.ModuleList(Layers(*_unit(each.channels, width, 1)) for each in finer)
+        self.smooth = nn.ModuleList(Layers(*_unit(width, width, 3)) for _ in finer)
+        self.fuse = Layers(*_unit(len(inputs) * width, width, 3))
         self.drop = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(width, classes, 1)
         self.auxiliary = Auxiliary(inputs[max(len(inputs) - 2, 0)].channels, classes) if auxiliary else None
@@ -71,7 +72,7 @@ class UnifiedPerception(nn.Module):
         return context
 
 
-class Auxiliary(nn.Sequential):
+class Auxiliary(Layers):
     """A prediction that only training asks for: (B, C, H, W) -> (B, classes, H, W)."""
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -79,7 +80,7 @@ class Auxiliary(nn.Sequential):
 
 
 def _unit(c_in: int, c_out: int, kernel: int) -> list[nn.Module]:
-    return [nn.Conv2d(c_in, c_out, kernel, 1, kernel // 2, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+    return [nn.Conv2d(c_in, c_out, kernel, 1, kernel // 2, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 
 def _size(x: Tensor) -> Size:
