@@ -10,7 +10,7 @@ import hrsearch
 
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
-    {"errors"}, {"registry", "arch"}, {"document", "expression"}, {"objective"}, {"template"}, {"space"},
+    {"errors"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"}, {"space"},
     {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
     {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick"}, {"train"}, {"report", "export"},
     {"api"}, {"progress"}, {"cli"}, {"__main__"},
