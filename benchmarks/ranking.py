@@ -22,17 +22,16 @@ import torch
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.objective import Score
-from hrsearch.proxy import train_proxy
-from hrsearch.proxy.data import load_dataset
+from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.runner import Runner
 from hrsearch.study import Trial, read_study
 
 
-def score(arch: dict[str, Any], runner: Runner, seed: int) -> Score:
+def score(arch: dict[str, Any], runner: Runner, task: str, seed: int) -> Score:
     """Train one candidate as a search does."""
     torch.set_num_threads(1)
     proxy = runner.proxy
-    data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
+    data = proxy_data(proxy, task)
     torch.manual_seed(seed)
     network = build(Arch.from_dict(arch), classes=len(data.classes), drop_path=proxy.drop_path)
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
@@ -48,10 +47,11 @@ def main() -> None:
     options = parser.parse_args()
     record = read_study(options.study)
     runner = Runner.model_validate(record.attributes["runner"])
+    task = record.attributes.get("task", "segment")
     chosen = spread(record.contenders, options.candidates)
     jobs = [(trial, seed) for seed in range(1, options.seeds) for trial in chosen]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(score, trial.attributes["arch"], runner, seed) for trial, seed in jobs]
+        futures = [pool.submit(score, trial.attributes["arch"], runner, task, seed) for trial, seed in jobs]
         scores = {(trial.number, seed): future.result() for (trial, seed), future in zip(jobs, futures, strict=True)}
     table = pd.DataFrame(
         {

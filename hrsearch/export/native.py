@@ -13,7 +13,7 @@ from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.export.grammar import yaml_of
-from hrsearch.export.readme import figures_of, readme_of
+from hrsearch.export.readme import figures_of, own_data, readme_of
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
 from hrsearch.runner import Proxy
@@ -21,7 +21,6 @@ from hrsearch.study import Record, Trial
 
 WEIGHTS = "weights.safetensors"
 COMMENTS = {
-    "data": "digits, or a folder with images/ and masks/",
     "image": "side of the square training images, pixels",
     "train_images": "at most",
     "val_images": "at most",
@@ -57,7 +56,9 @@ def write(record: Record, trial: Trial, folder: Path) -> None:
 def arch_yaml(record: Record, trial: Trial) -> str:
     """The network without knobs; `hrsearch.load_arch` reads it back to the same digest."""
     arch = Arch.from_dict(trial.attributes["arch"])
-    return yaml_of(arch, record.attributes["task"], f"{trial.name} of study {record.name}: {figures_of(trial)}")
+    return yaml_of(
+        arch, record.attributes.get("task", "segment"), f"{trial.name} of study {record.name}: {figures_of(trial)}"
+    )
 
 
 def train_yaml(record: Record) -> str:
@@ -70,12 +71,14 @@ def train_yaml(record: Record) -> str:
         "# How hrsearch train trains this network; every line may be changed.\n"
         f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"
     )
-    return head + "".join(_line(key, value) for key, value in recipe.items())
+    own = own_data(record)
+    comments = COMMENTS | {"data": f"digits, or {own}" if own else "digits or six_digits"}
+    return head + "".join(_line(key, value, comments.get(key)) for key, value in recipe.items())
 
 
-def _line(key: str, value: Any) -> str:
+def _line(key: str, value: Any, comment: str | None) -> str:
     line = yaml.safe_dump({key: value}, allow_unicode=True).rstrip()
-    return f"{line:<24}  # {COMMENTS[key]}\n" if key in COMMENTS else f"{line}\n"
+    return f"{line:<24}  # {comment}\n" if comment else f"{line}\n"
 
 
 def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
