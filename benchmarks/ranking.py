@@ -47,11 +47,10 @@ def main() -> None:
     options = parser.parse_args()
     record = read_study(options.study)
     runner = Runner.model_validate(record.attributes["runner"])
-    task = record.attributes.get("task", "segment")
     chosen = spread(record.contenders, options.candidates)
     jobs = [(trial, seed) for seed in range(1, options.seeds) for trial in chosen]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(score, trial.attributes["arch"], runner, task, seed) for trial, seed in jobs]
+        futures = [pool.submit(score, trial.attributes["arch"], runner, record.task, seed) for trial, seed in jobs]
         scores = {(trial.number, seed): future.result() for (trial, seed), future in zip(jobs, futures, strict=True)}
     table = pd.DataFrame(
         {

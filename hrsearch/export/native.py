@@ -13,11 +13,12 @@ from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.export.grammar import yaml_of
-from hrsearch.export.readme import figures_of, own_data, readme_of
+from hrsearch.export.readme import figures_of, readme_of
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
 from hrsearch.runner import Proxy
 from hrsearch.study import Record, Trial
+from hrsearch.task import TASKS
 
 WEIGHTS = "weights.safetensors"
 COMMENTS = {
@@ -56,9 +57,7 @@ def write(record: Record, trial: Trial, folder: Path) -> None:
 def arch_yaml(record: Record, trial: Trial) -> str:
     """The network without knobs; `hrsearch.load_arch` reads it back to the same digest."""
     arch = Arch.from_dict(trial.attributes["arch"])
-    return yaml_of(
-        arch, record.attributes.get("task", "segment"), f"{trial.name} of study {record.name}: {figures_of(trial)}"
-    )
+    return yaml_of(arch, record.task, f"{trial.name} of study {record.name}: {figures_of(trial)}")
 
 
 def train_yaml(record: Record) -> str:
@@ -71,7 +70,7 @@ def train_yaml(record: Record) -> str:
         "# How hrsearch train trains this network; every line may be changed.\n"
         f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"
     )
-    own = own_data(record)
+    own = TASKS[record.task].folder
     comments = COMMENTS | {"data": f"digits, or {own}" if own else "digits or six_digits"}
     return head + "".join(_line(key, value, comments.get(key)) for key, value in recipe.items())
 
@@ -89,7 +88,7 @@ def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
         "trial": trial.number,
         "name": trial.name,
         "digest": attributes.get("digest"),
-        "task": record.attributes.get("task"),
+        "task": record.task,
         "classes": record.attributes.get("classes"),
         "objectives": {name: value_of(trial, name) for name in OBJECTIVES},
         "score": attributes.get("score"),

@@ -71,13 +71,8 @@ def figures_of(trial: Trial) -> str:
     return ", ".join(f"{name} {readable(value, OBJECTIVES[name].unit)}" for name, value in known if value is not None)
 
 
-def own_data(record: Record) -> str | None:
-    """What a folder of a person's own data must hold for the study's task; None where it cannot be read."""
-    return TASKS[record.attributes.get("task", "segment")].folder
-
-
 def _train(record: Record, data: str) -> str:
-    own = own_data(record)
+    own = TASKS[record.task].folder
     lines = [f"hrsearch train . --data {data}"]
     return "\n".join([*lines, f"hrsearch train . --data PATH      # {own}"] if own else lines)
 
@@ -89,7 +84,7 @@ def _summary(record: Record, trial: Trial) -> str:
         if trial.attributes.get("known")
         else "found by searching"
     )
-    return f"A network for the task `{record.attributes.get('task', 'segment')}`: {came} `{_cell(space)}`."
+    return f"A network for the task `{record.task}`: {came} `{_cell(space)}`."
 
 
 def _table(trial: Trial) -> str:

@@ -30,7 +30,7 @@ def command_box(command: str) -> Markup:
 def _winner(record: Record) -> tuple[Markup, Markup]:
     data = shlex.quote(str(record.attributes.get("runner", {}).get("proxy", {}).get("data", "digits")))
     export = f"hrsearch export {study_argument(record)} --pick knee --to winner/"
-    own = TASKS[record.attributes.get("task", "segment")].folder
+    own = TASKS[record.task].folder
     hint = f"or --data PATH: {own}" if own else "the data of the search"
     return (
         _step("Take the winner", export, "or --pick best, fastest, smallest, trial:17, 'latency<=30ms'"),
@@ -44,8 +44,7 @@ def _resume(record: Record) -> str:
         return str(record.attributes["command"])
     space = shlex.quote(str(record.attributes.get("space_path") or "SPACE"))
     budget = record.attributes.get("budget") or len(record.trials)
-    task = record.attributes.get("task", "segment")
-    asked = "" if task == "segment" else f" --task {task}"
+    asked = "" if record.task == "segment" else f" --task {record.task}"
     return f"hrsearch run {space}{asked} --name {study_argument(record)} --budget {budget}"
 
 
