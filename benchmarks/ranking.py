@@ -23,17 +23,18 @@ from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.objective import Score
 from hrsearch.proxy import proxy_data, train_proxy
-from hrsearch.runner import Runner
+from hrsearch.runner import Runner, proxy_of
 from hrsearch.study import Trial, read_study
 
 
 def score(arch: dict[str, Any], runner: Runner, task: str, seed: int) -> Score:
     """Train one candidate as a search does."""
     torch.set_num_threads(1)
-    proxy = runner.proxy
+    network_of = Arch.from_dict(arch)
+    proxy = proxy_of(runner, network_of)
     data = proxy_data(proxy, task)
     torch.manual_seed(seed)
-    network = build(Arch.from_dict(arch), classes=len(data.classes), drop_path=proxy.drop_path)
+    network = build(network_of, classes=len(data.classes), drop_path=proxy.drop_path)
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
-from hrsearch.runner import Runner, load_runner
+from hrsearch.runner import Measure, Runner, load_runner
 from hrsearch.space import Space, load_space
 from hrsearch.study import Record, Trial, folder_of, read_study
+from hrsearch.targets import on_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +34,13 @@ class Study:
 
     folder: Path
     ending: str = ""  # why the search that returned it ended
+    target: str | None = None  # seen from where, if not from where it was searched
 
     @property
     def record(self) -> Record:
         """All that is stored."""
-        return read_study(self.folder)
+        record = read_study(self.folder)
+        return on_target(record, self.target) if self.target else record
 
     @property
     def trials(self) -> "pd.DataFrame":
@@ -53,6 +56,16 @@ class Study:
         from hrsearch.report import write_report
 
         return write_report(self.record, Path(path) if path else self.folder / "report.html")
+
+    def measure(self, how: Measure, name: str | None = None) -> str:
+        """Measure its networks again, elsewhere or otherwise; the target's name, for `on`. Nothing is retrained."""
+        from hrsearch.retarget import retarget
+
+        return retarget(self.folder, how, name)
+
+    def on(self, target: str) -> "Study":
+        """The study as if it had been measured there."""
+        return replace(self, target=target)
 
     def export(self, choice: str, to: str | Path) -> Path:
         """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`."""
@@ -118,15 +131,15 @@ def default_runner() -> str:
 
 
 def cost_counter(runner: Runner, classes: int) -> Callable[[Arch], Cost]:
-    """Counts a network's exact costs at the size at which the runner deploys it."""
+    """Counts a network's exact costs at its own image size, or else at that at which the runner deploys it."""
     from hrsearch.cost import cost
 
-    return lambda arch: cost(arch, runner.measure.image, classes)
+    return lambda arch: cost(arch, arch.image or runner.measure.image, classes)
 
 
 def machine() -> dict[str, Any]:
     """The machine as far as it bears on a measurement."""
-    from hrsearch.cost.latency import processor
+    from hrsearch.cost.machine import processor
 
     return {
         "system": platform.platform(),
@@ -174,7 +187,7 @@ def _searched(
         budget=budget,
         folder=folder,
         cost_of=cost_counter(runner, len(data.classes)),
-        evaluate=Evaluate(runner, reference_ms, space.task),
+        evaluate=Evaluate(runner, reference_ms, space.task, space.plugins),
         attributes={
             "classes": list(data.classes),
             "split": data.split,

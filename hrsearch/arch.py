@@ -68,10 +68,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Arch:
-    """A network: its stages, repeats written out, and its head."""
+    """A network: its stages, repeats written out, its head, and the size of the images that it is for."""
 
     stages: tuple[Stage, ...]
     head: Part
+    image: tuple[int, int] | None = None  # height, width in pixels; None: whichever its user deploys it at
 
     def digest(self) -> str:
         """The network's identity: 16 hexadecimal digits, equal exactly for equal resolved architectures."""
@@ -79,12 +80,15 @@ class Arch:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and mappings, for JSON and for the study."""
-        return {"stages": [_stage_to_dict(stage) for stage in self.stages], "head": _part_to_dict(self.head)}
+        image = {"image": list(self.image)} if self.image else {}
+        return {"stages": [_stage_to_dict(stage) for stage in self.stages], "head": _part_to_dict(self.head), **image}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Arch":
         """The inverse of `to_dict`."""
-        return cls(tuple(_stage_from_dict(stage) for stage in data["stages"]), _part_from_dict(data["head"]))
+        stages = tuple(_stage_from_dict(stage) for stage in data["stages"])
+        height, width = data.get("image") or (0, 0)
+        return cls(stages, _part_from_dict(data["head"]), (height, width) if height else None)
 
     @property
     def maps(self) -> tuple[Map, ...]:

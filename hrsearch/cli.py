@@ -23,7 +23,9 @@ app = typer.Typer(
 SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
 StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
 Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")]
-Image = Annotated[str, typer.Option(help="Height x width in pixels (512, 1024x512).")]
+Image = Annotated[
+    str | None, typer.Option(help="Height x width in pixels (512, 1024x512); by default the network's own.")
+]
 Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
 
 
@@ -58,7 +60,9 @@ def check(
     space: SpaceFile,
     draws: Annotated[int, typer.Option("-n", min=1, help="How many settings to draw.")] = 1000,
     seed: int = 0,
-    image: Image = "512",
+    image: Annotated[
+        str, typer.Option(help="Pixels (512, 1024x512) for networks without a size of their own.")
+    ] = "512",
     classes: Classes = 11,
     task: Task = None,
 ) -> None:
@@ -68,7 +72,7 @@ def check(
     from hrsearch.survey import lines_of, survey
 
     size = image_of(image)
-    outcome = survey(load_space(space, task), lambda arch: cost(arch, size, classes), draws, seed)
+    outcome = survey(load_space(space, task), lambda arch: cost(arch, arch.image or size, classes), draws, seed)
     typer.echo("\n".join(lines_of(outcome, size)))
 
 
@@ -98,7 +102,7 @@ def sample(
 @app.command()
 def show(
     network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
-    image: Image = "224",
+    image: Image = None,
     classes: Classes = 1000,
     task: Task = None,
     weights: Annotated[Path | None, typer.Option(help="Released weights to try: .safetensors, .pth or .pt.")] = None,
@@ -110,8 +114,8 @@ def show(
     from hrsearch.space import load_arch
     from hrsearch.table import json_of, rows_of, summary_of, text_of
 
-    size = image_of(image)
     arch = load_arch(network, task)
+    size = image_of(image) if image else arch.image or (224, 224)
     counted = cost(arch, size, classes)
     rows = rows_of(arch, counted, size)
     loaded = None
@@ -148,6 +152,24 @@ def verify(
 
 
 @app.command()
+def measure(
+    study: StudyName,
+    engine: Annotated[
+        str, typer.Option(help="eager, compiled, onnx, cuda, or 'command: ./bench.sh {model}' (prints milliseconds).")
+    ] = "eager",
+    image: Annotated[str | None, typer.Option(help="Height x width in pixels; by default the study's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
+) -> None:
+    """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
+    from hrsearch.progress import measured_again
+
+    size = image_of(image) if image else None
+    measured_again(study, engine=engine, image=size, batch=batch, threads=threads, name=name)
+
+
+@app.command()
 def report(
     study: StudyName, to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None
 ) -> None:
@@ -165,12 +187,15 @@ def export(
     study: StudyName,
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
+    on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
 ) -> None:
     """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
     from hrsearch.export import export as write
     from hrsearch.study import folder_of, read_study
+    from hrsearch.targets import on_target
 
-    folder = write(read_study(folder_of(study)), pick, to)
+    record = read_study(folder_of(study))
+    folder = write(on_target(record, on) if on else record, pick, to)
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
 

@@ -12,8 +12,9 @@ from hrsearch.candidate import Candidate, Judgement, weights_path
 from hrsearch.cost import measure
 from hrsearch.errors import CandidateFailed
 from hrsearch.objective import Limit, parse_limit
+from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
-from hrsearch.runner import Runner
+from hrsearch.runner import Runner, proxy_of
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,19 @@ class Evaluate:
     runner: Runner
     reference_ms: float  # the reference network's time to which latencies are scaled
     task: str = "segment"
+    plugins: tuple[Path, ...] = ()  # files of code that the networks need
 
     def __call__(self, candidate: Candidate) -> Judgement:
         """Latency first: it is cheap, and a limit on it saves the training."""
         torch.set_num_threads(self.runner.measure.threads)
+        load_plugins(self.plugins)
         try:
             return self._judged(candidate)
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise CandidateFailed(f"out of memory ({error})".splitlines()[0]) from None
 
     def _judged(self, candidate: Candidate) -> Judgement:
-        proxy, device = self.runner.proxy, self.runner.device
+        proxy, device = proxy_of(self.runner, candidate.arch), self.runner.device
         data = proxy_data(proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
@@ -49,7 +52,7 @@ class Evaluate:
         how = self.runner.measure
         return measure(
             network,
-            how.image,
+            network.arch.image or how.image,
             how.engine,
             batch=how.batch,
             threads=how.threads,

@@ -23,7 +23,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one forward pass of a batch: the median and a 95 % interval of it, corrected for drift."""
+    """Milliseconds of one forward pass of a batch: the median and a 95 % interval of it, corrected for drift.
+
+    The rest is its certificate: what was done to get it, and where.
+    """
 
     median_ms: float
     low_ms: float
@@ -37,6 +40,14 @@ class Latency:
     steady: bool
     wall_ms: float  # uncorrected wall time, as a stopwatch shows it
     reference_ms: float  # the reference network's median beside it
+    cpu_ms: float | None = None  # uncorrected CPU time of all threads
+    warm_up: int = 0  # runs before the first sample
+    tries: int = 1  # measurements that it was made of: more than one where they were not steady
+    trouble: str = ""  # why it is not steady
+    load: float | None = None  # the machine's, over the last minute
+    clock_mhz: float | None = None  # the processor's, where the system says
+    versions: Mapping[str, str] = field(default_factory=dict)
+    output: str = ""  # what a program of the user's printed (engine "command")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from hrsearch import api
 from hrsearch.objective import readable
+from hrsearch.runner import Measure
 from hrsearch.search.driver import Event
 from hrsearch.space import Space
 from hrsearch.study import Record, Trial, folder_of, read_study
+from hrsearch.targets import on_target
 
 REPORT_S = 180.0
 
@@ -128,6 +130,40 @@ def searched(
         progress.close()
     progress.report()
     _tell_ending(study, folder)
+
+
+def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
+    """Measure a study's networks again for the command line; then write the report, and say what is on the front."""
+    from hrsearch.report import write_report
+    from hrsearch.retarget import Measured, retarget
+
+    folder = folder_of(study, api.HOME)
+    usual = read_study(folder).attributes["runner"]["measure"]
+    how = Measure.model_validate(usual | {key: value for key, value in changes.items() if value is not None})
+    bar: tqdm[Any] | None = None
+
+    def show(one: Measured) -> None:
+        nonlocal bar
+        bar = bar or tqdm(total=one.total, initial=one.done - 1, unit="net")
+        bar.update()
+        if "reason" in one.result:
+            bar.write(f"{one.trial.name} failed: {one.result['reason']}")
+
+    try:
+        target = retarget(folder, how, name, show)
+    except KeyboardInterrupt:
+        print(f"\nstopped; nothing measured is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        if bar:
+            bar.close()
+    write_report(read_study(folder), folder / "report.html")
+    there = on_target(read_study(folder), target)
+    print(f"{len(there.trained)} networks measured on {target}; the front there:")
+    for trial in there.front()[:10]:
+        print(f"  {described(trial)}")
+    print(f"report:  {folder / 'report.html'}")
+    print(f"winner:  hrsearch export {study} --on {target} --pick knee --to winner/")
 
 
 def _tell_ending(study: api.Study, folder: Path) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from hrsearch.errors import InputError, suggestion
+from hrsearch.plugins import load_entry_points
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
@@ -35,14 +36,18 @@ class Registry:
         return register
 
     def __getitem__(self, kind: str) -> Callable[..., Any]:
-        import_module(self.package)
+        self._fill()
         if kind not in self._entries:
             raise InputError(f"{self.what} {kind!r} does not exist; {suggestion(kind, self._entries)}")
         return self._entries[kind]
 
     def __iter__(self) -> Iterator[str]:
-        import_module(self.package)
+        self._fill()
         return iter(sorted(self._entries))
+
+    def _fill(self) -> None:
+        import_module(self.package)
+        load_entry_points()
 
     def options(self, kind: str) -> dict[str, Any]:
         """The options of `kind` with their defaults."""

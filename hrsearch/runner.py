@@ -5,12 +5,14 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hrsearch.arch import Arch
 from hrsearch.document import Document, shipped
 from hrsearch.errors import InputError, suggestion
 from hrsearch.objective import objective_of, parse_limit
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Zoom = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -37,6 +39,7 @@ class Proxy(Section):
     drop_path: Rate = 0.0
     train_images: Positive = 4096
     val_images: Positive = 512
+    zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -91,6 +94,17 @@ class Runner(Section):
     measure: Measure = Measure()
     search: Search = Search()
     engine: Engine = Engine()
+
+
+def proxy_of(runner: Runner, arch: Arch) -> Proxy:
+    """The proxy for this network: where it has an image size of its own, the proxy's images are resized likewise.
+
+    The scenes and the labels stay the same, so that scores at several image sizes can be compared.
+    """
+    if arch.image is None:
+        return runner.proxy
+    height, width = (own / usual for own, usual in zip(arch.image, runner.measure.image, strict=True))
+    return runner.proxy.model_copy(update={"zoom": (height, width)})
 
 
 def load_runner(path_or_name: str | Path) -> Runner:

@@ -13,10 +13,11 @@ from hrsearch.arch import Arch, Value
 from hrsearch.document import Document, shipped
 from hrsearch.errors import InputError, suggestion
 from hrsearch.expression import ExpressionError, evaluate, is_expression, names_in
+from hrsearch.plugins import load_plugins
 from hrsearch.task import TASKS
 from hrsearch.template import Template
 
-TOP = ("task", "known", "knobs", "require", "net")
+TOP = ("task", "plugins", "known", "knobs", "require", "net")
 NETWORK = (*TOP, "published")  # the keys of a network's file; what is published is hrsearch verify's
 Setting = dict[str, Value]
 
@@ -73,6 +74,11 @@ class Space:
     def text(self) -> str:
         """The YAML as it was read."""
         return self.document.text
+
+    @property
+    def plugins(self) -> tuple[Path, ...]:
+        """The files of code that the space brings along."""
+        return plugins_of(self.document)
 
     @cached_property
     def known(self) -> tuple[tuple[str, Arch], ...]:
@@ -179,13 +185,27 @@ def _network(path_or_name: str | Path) -> Document:
     document.mapping((), document.data, NETWORK)
     if document.data.get("knobs"):
         raise document.error(("knobs",), "a network has no knobs; use hrsearch sample to draw one from a space")
+    load_plugins(plugins_of(document))
     _no_knobs(document)
     Template(document).validate()
     return document
 
 
+def plugins_of(document: Document) -> tuple[Path, ...]:
+    """The Python files under `plugins`, found from where the document lies."""
+    names = document.data.get("plugins") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise document.error(("plugins",), f"expected a list of Python files, but got {names!r}")
+    paths = tuple((document.path.parent / name).resolve() for name in names)
+    for index, path in enumerate(paths):
+        if not path.is_file():
+            raise document.error(("plugins", index), f"no such file: {path}")
+    return paths
+
+
 def _space(document: Document, asked: str | None = None) -> Space:
     data = document.mapping((), document.data, TOP)
+    load_plugins(plugins_of(document))
     template = Template(document)
     template.validate()
     raw = document.mapping(("knobs",), data.get("knobs") or {})

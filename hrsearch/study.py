@@ -19,7 +19,8 @@ network reads. What else is known of it stands in its user attributes, under the
 | owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds; 0: given back |
 | losses | how many drivers died while they ran it |
 
-and of the study itself: `space` (the YAML's text), `space_path`, `task`, `classes`, `runner` (the resolved runner),
+and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugins` (files of code),
+`classes`, `runner` (the resolved runner),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
 data), `reference_ms` (the reference network's time to which latencies are scaled), `versions`, `machine`, `budget`.
 """

@@ -20,6 +20,7 @@ class Survey:
     settings: int  # settings that the knobs allow, requirements and unread knobs aside
     costs: tuple[Cost, ...]  # of each distinct network
     refusals: Counter[str]  # how many draws were refused, by reason
+    sized: bool  # whether networks have image sizes of their own
 
 
 def survey(space: Space, cost_of: Callable[[Arch], Cost], draws: int, seed: int = 0) -> Survey:
@@ -27,17 +28,19 @@ def survey(space: Space, cost_of: Callable[[Arch], Cost], draws: int, seed: int 
     generator = random.Random(seed)
     costs: dict[str, Cost] = {}
     refusals: Counter[str] = Counter()
+    sized = False
     for _ in range(draws):
         draw = space.draw(lambda knob: generator.choice(knob.values))
         if draw.arch is None:
             refusals[f"require: {draw.refused}"] += 1
             continue
+        sized = sized or draw.arch.image is not None
         try:
             costs.setdefault(draw.arch.digest(), cost_of(draw.arch))
         except InputError as error:
             refusals[str(error)] += 1
     settings = math.prod(len(knob.values) for knob in space.knobs.values())
-    return Survey(draws, settings, tuple(costs.values()), refusals)
+    return Survey(draws, settings, tuple(costs.values()), refusals, sized)
 
 
 def lines_of(outcome: Survey, image: tuple[int, int]) -> Iterator[str]:
@@ -50,7 +53,8 @@ def lines_of(outcome: Survey, image: tuple[int, int]) -> Iterator[str]:
         yield f"    {count:,} by {reason}"
     if outcome.costs:
         yield f"  params  {_range([cost.params for cost in outcome.costs])}"
-        yield f"  FLOPs   {_range([cost.flops for cost in outcome.costs])} at {image[0]}x{image[1]}"
+        where = "each at its own image size" if outcome.sized else f"at {image[0]}x{image[1]}"
+        yield f"  FLOPs   {_range([cost.flops for cost in outcome.costs])} {where}"
 
 
 def _range(values: list[int]) -> str:

@@ -13,7 +13,7 @@ from hrsearch.registry import BLOCKS, HEADS, LINKS, Registry
 from hrsearch.task import TASKS
 
 ROW = ("when", "link", "channels", "stride", "depth", "block", "norm", "repeat")
-NET = ("blocks", "stages", "head", "heads")
+NET = ("image", "blocks", "stages", "head", "heads")
 NORMS = ("layer", "batch")
 
 
@@ -41,7 +41,7 @@ class Template:
             stages.extend(reading.row(("net", "stages", index), row, stages[-1] if stages else None))
         if not stages:
             raise self.document.error(("net", "stages"), "no stage is left; at least one row must apply")
-        return Arch(tuple(stages), reading.part(*self.head(task), HEADS))
+        return Arch(tuple(stages), reading.part(*self.head(task), HEADS), reading.image(self.net.get("image")))
 
     def validate(self) -> None:
         """Check all that needs no knob: keys, kinds, options, block names. An InputError says where."""
@@ -115,6 +115,17 @@ class _Reading:
             return evaluate(raw, self.read)
         except ExpressionError as error:
             raise self.document.error(keys, str(error)) from None
+
+    def image(self, raw: Any) -> tuple[int, int] | None:
+        """Height and width: a list of both, or the side of a square."""
+        if raw is None:
+            return None
+        value = self.value(("net", "image"), raw)
+        sides = value if isinstance(value, tuple) else (value, value)
+        if len(sides) != 2:
+            raise self.document.error(("net", "image"), f"expected a side, or height and width, but got {list(sides)}")
+        height, width = (self._positive(("net", "image"), side) for side in sides)
+        return height, width
 
     def row(self, keys: Keys, row: Mapping[str, Any], above: Stage | None) -> list[Stage]:
         when = self.value((*keys, "when"), row.get("when", True))

@@ -9,7 +9,7 @@ from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.cost import cost, measure
 from hrsearch.cost.flops import count_module, size_at
-from hrsearch.cost.latency import _interval
+from hrsearch.cost.timer import interval
 from hrsearch.errors import InputError
 from hrsearch.objective import parse_limit, readable
 from hrsearch.registry import ENGINES
@@ -109,7 +109,7 @@ def test_an_unknown_engine_is_an_input_error() -> None:
 def test_the_interval_holds_the_median_of_the_source() -> None:
     generator = torch.Generator().manual_seed(0)
     samples = torch.randn(2000, 15, generator=generator)
-    inside = sum(low <= 0 <= high for low, high in (_interval(row.tolist()) for row in samples))
+    inside = sum(low <= 0 <= high for low, high in (interval(row.tolist()) for row in samples))
     assert inside / 2000 > 0.95
 
 

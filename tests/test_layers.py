@@ -10,10 +10,11 @@ import hrsearch
 
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
-    {"errors"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"}, {"space"},
+    {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
+    {"space"},
     {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick"}, {"train"}, {"report", "export"},
-    {"api"}, {"progress"}, {"cli"}, {"__main__"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"}, {"train", "retarget"},
+    {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train"}

@@ -1,6 +1,7 @@
 """What every registered link, block and head keeps; a new kind is tested by being registered."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -13,7 +14,10 @@ from hrsearch.arch import IMAGE, Map
 from hrsearch.errors import InputError
 from hrsearch.nets.link import InParts, Link
 from hrsearch.nets.norm import DropPath
+from hrsearch.plugins import load_plugins
 from hrsearch.registry import BLOCKS, HEADS, LINKS
+
+load_plugins([Path(__file__).parent / "plugin_block.py"])  # and those of `--plugin`
 
 Maps = tuple[Map, ...]
 Case = tuple[Callable[[], nn.Module], Maps, Maps | None]  # constructor, inputs, outputs (None: a prediction)

@@ -17,12 +17,17 @@ def eager(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
 
 def forward_of(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
     """A callable that runs a channels-last evaluation copy of `network` where `example` lies."""
-    ready = copy.deepcopy(network).eval().to(example.device)
-    ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    image = example.contiguous(memory_format=torch.channels_last)
+    ready, image = prepared(network, example)
 
     def run() -> object:
         with torch.inference_mode():
             return ready(image)
 
     return run
+
+
+def prepared(network: nn.Module, example: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+    """A copy of the network for evaluation where `example` lies, and the example, channels last in memory."""
+    ready = copy.deepcopy(network).eval().to(example.device)
+    ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ready, example.contiguous(memory_format=torch.channels_last)

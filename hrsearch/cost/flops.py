@@ -35,8 +35,12 @@ _FREE = (
 )
 
 
-def cost(arch: Arch, image: Size = (224, 224), classes: int = 1000) -> Cost:
-    """Parameters and FLOPs of one image of `image` (height, width) pixels; an impossible network is an InputError."""
+def cost(arch: Arch, image: Size | None = None, classes: int = 1000) -> Cost:
+    """Parameters and FLOPs of one image; an impossible network is an InputError.
+
+    `image` is its height and width in pixels: by default the network's own, or 224 x 224 where it has none.
+    """
+    image = image or arch.image or (224, 224)
     counts: list[Count] = []
     for index, stage in enumerate(arch.stages):
         counts += [(f"stages.{index}.{name}", p, f) for name, p, f in _stage(stage, inputs_of(arch, index), image)]

@@ -1,6 +1,6 @@
 """An architecture written in the grammar of spaces, without knobs: `hrsearch.load_arch` reads it back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -9,11 +9,16 @@ import yaml
 from hrsearch.arch import Arch, Branch, Part, Stage, Value
 
 
-def yaml_of(arch: Arch, task: str, comment: str = "") -> str:
-    """The YAML of a network: every option written out, a row per stage, blocks by name."""
+def yaml_of(arch: Arch, task: str, comment: str = "", plugins: Sequence[str] = ()) -> str:
+    """The YAML of a network: every option written out, a row per stage, blocks by name.
+
+    `plugins` are the files of code that it needs, as seen from the YAML.
+    """
     names = _names(arch)
     lines = [f"# {line}" for line in comment.splitlines()]
-    lines += [f"task: {task}", "net:", "  blocks:" if names else "  blocks: {}"]
+    lines += [f"task: {task}", *([f"plugins: {_flow(list(plugins))}"] if plugins else []), "net:"]
+    lines += [f"  image: {list(arch.image)}"] if arch.image else []
+    lines += ["  blocks:" if names else "  blocks: {}"]
     lines += [f"    {name}: {_flow(_part(block))}" for block, name in names.items()]
     lines += ["  stages:", *(f"    - {_flow(row)}" for row in _rows(arch, names))]
     lines += [f"  head: {_flow(_part(arch.head))}"]

@@ -16,7 +16,7 @@ from hrsearch.export.grammar import yaml_of
 from hrsearch.export.readme import figures_of, readme_of
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
-from hrsearch.runner import Proxy
+from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.study import Record, Trial
 from hrsearch.task import TASKS
 
@@ -31,6 +31,7 @@ COMMENTS = {
     "schedule": "how the rate falls after the warm-up: cosine, or stable (falls in the last third)",
     "decay": "weight decay",
     "clip": "norm to which gradients are clipped",
+    "zoom": "height, width: images are resized by it before the network sees them",
     "balance": "a class weighs its frequency to the power of minus this",
     "precision": "fp32, bf16 or fp16",
     "start": "weights: from those of the search; scratch: from none",
@@ -43,12 +44,17 @@ def write(record: Record, trial: Trial, folder: Path) -> None:
     kept = weights_path(record.folder, trial.number)
     if kept.is_file():
         shutil.copyfile(kept, folder / WEIGHTS)
+    plugins = [Path(path) for path in record.attributes.get("plugins") or ()]
+    for path in plugins:
+        if not path.is_file():
+            raise InputError(f"plug-in {path}: no such file any more; the network cannot be built without it")
+        shutil.copyfile(path, folder / path.name)
     texts = {
         "arch.yaml": arch_yaml(record, trial),
-        "train.yaml": train_yaml(record),
+        "train.yaml": train_yaml(record, trial),
         "README.md": readme_of(record, trial, weights=kept.is_file()),
     }
-    files = [*texts, "numbers.json", *([WEIGHTS] if kept.is_file() else [])]
+    files = [*texts, *(path.name for path in plugins), "numbers.json", *([WEIGHTS] if kept.is_file() else [])]
     texts["numbers.json"] = json.dumps({"files": files, **numbers_of(record, trial)}, indent=2, ensure_ascii=False)
     for name, text in texts.items():
         (folder / name).write_text(text.rstrip() + "\n", encoding="utf-8")
@@ -57,14 +63,16 @@ def write(record: Record, trial: Trial, folder: Path) -> None:
 def arch_yaml(record: Record, trial: Trial) -> str:
     """The network without knobs; `hrsearch.load_arch` reads it back to the same digest."""
     arch = Arch.from_dict(trial.attributes["arch"])
-    return yaml_of(arch, record.task, f"{trial.name} of study {record.name}: {figures_of(trial)}")
+    plugins = [Path(path).name for path in record.attributes.get("plugins") or ()]
+    comment = f"{trial.name} of study {record.name}: {figures_of(trial)}"
+    return yaml_of(arch, record.task, comment, plugins)
 
 
-def train_yaml(record: Record) -> str:
+def train_yaml(record: Record, trial: Trial) -> str:
     """The recipe that `hrsearch train` follows: the proxy's, made long."""
     from hrsearch.train.recipe import default_recipe  # loads torch, which the rest of an export does without
 
-    proxy = _proxy(record)
+    proxy = _proxy(record, Arch.from_dict(trial.attributes["arch"]))
     recipe = default_recipe(proxy, proxy.data).model_dump(mode="json")
     head = (
         "# How hrsearch train trains this network; every line may be changed.\n"
@@ -106,9 +114,9 @@ def _mapping(record: Record, key: str) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _proxy(record: Record) -> Proxy:
+def _proxy(record: Record, arch: Arch) -> Proxy:
     try:
-        return Proxy.model_validate(record.attributes["runner"]["proxy"])
+        return proxy_of(Runner.model_validate(record.attributes["runner"]), arch)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(f"study {record.name!r} was made by another hrsearch: it does not know proxy.{key}") from None
+        raise InputError(f"study {record.name!r} was made by another hrsearch: it does not know {key}") from None

@@ -61,7 +61,7 @@ def readme_of(record: Record, trial: Trial, weights: bool) -> str:
         digest=trial.attributes.get("digest"),
         weights=_weights(trial, proxy) if weights else MISSING,
         train=_train(record, proxy.get("data", "digits")),
-        code=_code(record, weights),
+        code=_code(record, trial, weights),
     )
 
 
@@ -121,8 +121,9 @@ def _weights(trial: Trial, proxy: Mapping[str, Any]) -> str:
     return f"its weights after the search's own training: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
 
 
-def _code(record: Record, weights: bool) -> str:
-    height, width = record.attributes.get("runner", {}).get("measure", {}).get("image") or (512, 512)
+def _code(record: Record, trial: Trial, weights: bool) -> str:
+    usual = record.attributes.get("runner", {}).get("measure", {}).get("image")
+    height, width = trial.attributes["arch"].get("image") or usual or (512, 512)
     classes = record.attributes.get("classes") or ()
     count = classes if isinstance(classes, int) else len(classes)
     lines = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from hrsearch.errors import CandidateFailed, InputError
@@ -46,6 +47,8 @@ class Plan(Protocol):
     def clip(self) -> float: ...
     @property
     def balance(self) -> float: ...
+    @property
+    def zoom(self) -> tuple[float, float]: ...
     @property
     def schedule(self) -> str: ...
     @property
@@ -88,7 +91,7 @@ def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) 
     for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
         group["lr"] = plan.rate * rate_factor(plan, step)
     with _autocast(learner.device, plan.precision):
-        predictions = _predictions(learner.network, normalised(batch.images, data))
+        predictions = _predictions(learner.network, seen(batch.images, data, plan.zoom))
     loss = _loss(predictions, batch, data, learner.weights)
     value = float(loss.item())
     if not math.isfinite(value):
@@ -209,6 +212,15 @@ def normalised(images: Tensor, data: Dataset) -> Tensor:
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
+def seen(images: Tensor, data: Dataset, zoom: tuple[float, float]) -> Tensor:
+    """What the network is given: the images (B, 3, H, W) normalised, resized by `zoom` (height, width)."""
+    found = normalised(images, data)
+    if zoom == (1.0, 1.0):
+        return found
+    size = [max(round(side * factor), 1) for side, factor in zip(found.shape[-2:], zoom, strict=True)]
+    return F.interpolate(found, size, mode="bilinear", align_corners=False, antialias=True)
+
+
 @torch.no_grad()
 def validate(learner: Learner, data: Dataset, plan: Plan) -> float:
     """The metric of the data's task over the validation images, in 0..1: mean IoU, top-1 or PCK."""
@@ -220,7 +232,7 @@ def validate(learner: Learner, data: Dataset, plan: Plan) -> float:
     ):
         batch = Split(images, labels).to(learner.device)
         with _autocast(learner.device, plan.precision):
-            prediction = learner.network(normalised(batch.images, data))
+            prediction = learner.network(seen(batch.images, data, plan.zoom))
         counts.append(learning.tally(_checked(prediction, data).float(), batch))
     return learning.value(torch.stack(counts).sum(dim=0))
 

@@ -139,7 +139,9 @@ def _trained(record: Record, count: int) -> str:
         side = proxy["image"]
         trained += f" for {proxy['steps']:,} steps on {proxy['data']} at {side} × {side}"
     timed = any(value_of(trial, "latency") is not None for trial in trained_of(record))
-    return trained + (f" and timed at {plain(measure['image'])}." if timed and "image" in measure else ".")
+    sized = any(trial.attributes.get("arch", {}).get("image") for trial in trained_of(record))
+    size = "each network's own image size" if sized else plain(measure.get("image", ""))
+    return trained + (f" and timed at {size}." if timed and size else ".")
 
 
 def _front(record: Record) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from hrsearch.report.elsewhere import figures_of
 from hrsearch.report.figures import COLOURS, FIGURES
 from hrsearch.report.headline import headline
 from hrsearch.report.markup import Markup, element
@@ -33,6 +34,7 @@ def write_report(record: Record, path: Path) -> Path:
 def page(record: Record) -> str:
     """The report as one HTML document."""
     figures = {name: figure for name, draw in FIGURES.items() if (figure := draw(record)).data}
+    figures |= figures_of(record)
     head = element(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from hrsearch.pick import trained_of, value_of
+from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import FIGURES, growth_of
 from hrsearch.report.headline import comparisons, headline, summary
 from hrsearch.report.markup import Markup, element, joined, sign
@@ -22,6 +23,7 @@ def body(record: Record, drawn: Collection[str]) -> Markup:
             podium(record),
             front_figures(drawn),
             front_table(record),
+            elsewhere(record),
             progress(record, drawn),
             ends(record),
             next_steps(record),

@@ -43,17 +43,22 @@ def front_table(record: Record) -> Markup | None:
     front = record.front()
     if not front:
         return None
+    title = element("h2", f"{counted(len(front), 'network')} on the front")
+    link = element("a", "trials.csv", href="trials.csv")
+    said = "Small figures: 95 % interval of the median. Every trial with its knobs is in "
+    note = element("p", said, link, ".", class_="note")
+    return element("section", title, table_of(record), note)
+
+
+def table_of(record: Record) -> Markup:
+    """The front as a table that scrolls where the page is narrow."""
+    front = record.front()
     columns = [name for name in TITLES if any(value_of(trial, name) is not None for trial in front)]
     heads = [_head(record, name) for name in columns]
     head = element("tr", element("th", "Network", scope="col"), heads, element("th", "Design", scope="col"))
     choices = standing_out(record)
     rows = [_row(trial, columns, [choice for choice, won in choices.items() if won is trial]) for trial in front]
-    table = element("table", element("thead", head), element("tbody", rows))
-    title = element("h2", f"{counted(len(front), 'network')} on the front")
-    link = element("a", "trials.csv", href="trials.csv")
-    said = "Small figures: 95 % interval of the median. Every trial with its knobs is in "
-    note = element("p", said, link, ".", class_="note")
-    return element("section", title, element("div", table, class_="scroll"), note)
+    return element("div", element("table", element("thead", head), element("tbody", rows)), class_="scroll")
 
 
 def _card(record: Record, trial: Trial, choices: list[str]) -> Markup:
@@ -91,7 +96,7 @@ def _row(trial: Trial, columns: list[str], choices: list[str]) -> Markup:
         badges.append(element("span", "published", class_="badge published"))
     cells = [_cell(trial, name) for name in columns]
     name = element("th", trial.name, badges, scope="row")
-    return element("tr", name, cells, element("td", design_of(trial), class_="design"), id=f"trial-{trial.number}")
+    return element("tr", name, cells, element("td", design_of(trial), class_="design"))
 
 
 def _head(record: Record, name: str) -> Markup:

@@ -68,14 +68,15 @@ def arch_of(trial: Trial) -> Arch | None:
 
 
 def design(arch: Arch) -> str:
-    """A network in one line: `16·32·64·128 channels, 6·5·16·4 blocks at 1/4 to 1/32, cross`."""
+    """A network in one line: `16·32·64·128 channels, 6·5·16·4 blocks at 1/4 to 1/32, cross, for 512 × 512`."""
     branches = [branch for stage in arch.stages for branch in stage.branches]
     strides = sorted({branch.stride for branch in branches})
     rows = [[branch for branch in branches if branch.stride == stride] for stride in strides]
     channels = "·".join(str(row[-1].channels) for row in rows)
     depths = "·".join(str(sum(branch.depth for branch in row)) for row in rows)
     where = f"1/{strides[0]}" + (f" to 1/{strides[-1]}" if len(strides) > 1 else "")
-    return ", ".join([f"{channels} channels", f"{depths} blocks at {where}", *kinds_of(branches)])
+    size = [f"for {plain(arch.image)}"] if arch.image else []
+    return ", ".join([f"{channels} channels", f"{depths} blocks at {where}", *kinds_of(branches), *size])
 
 
 def kinds_of(branches: Iterable[Branch]) -> list[str]:

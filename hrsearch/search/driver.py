@@ -238,6 +238,7 @@ def _attributes(space: Space, runner: Runner) -> dict[str, Any]:
         "space": space.text,
         "space_path": str(space.path),
         "task": space.task,
+        "plugins": [str(path) for path in space.plugins],
         "runner": runner.model_dump(mode="json"),
         "objectives": list(runner.search.objectives),
         "limits": [str(parse_limit(text)) for text in runner.search.limits],

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,18 @@ def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mappi
     ledger = Ledger(folder, storage, _names(storage)[0], objectives)  # the folder may have been renamed since
     _check_agreement(folder, ledger.attributes, asked)
     return ledger
+
+
+def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
+    """A function that adds attributes to the finished or running study in `folder`, each whole or not at all."""
+    storage = JournalStorage(StudyFile(folder / "study.journal"))
+    study = optuna.load_study(study_name=_names(storage)[0], storage=storage, sampler=RandomSampler())
+
+    def note(attributes: Mapping[str, Any]) -> None:
+        for key, value in attributes.items():
+            study.set_user_attr(key, json.loads(json.dumps(value, allow_nan=False)))
+
+    return note
 
 
 def _make(journal: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:

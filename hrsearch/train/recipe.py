@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from hrsearch.document import Document
 from hrsearch.errors import InputError
-from hrsearch.runner import Positive, Proxy, Rate, Section, validated
+from hrsearch.runner import Positive, Proxy, Rate, Section, Zoom, validated
 
 LONGER = 20  # times the proxy's steps
 
@@ -28,6 +28,7 @@ class Recipe(Section):
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
+    zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
     drop_path: Rate = 0.1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: int = 0
@@ -51,6 +52,7 @@ def default_recipe(proxy: Proxy, data: str) -> Recipe:
         decay=proxy.decay,
         clip=proxy.clip,
         balance=proxy.balance,
+        zoom=proxy.zoom,
         precision=proxy.precision,
         every=max(steps // 20, 1),
     )

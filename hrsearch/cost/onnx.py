@@ -1,0 +1,76 @@
+"""Engine `onnx`: onnxruntime on the CPU, float32, after torch's export; onnxruntime folds the batch norms."""
+
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.registry import ENGINES
+
+OPSET = 17  # the first with layer norms
+NEEDED = "engine 'onnx' needs {}; pip install onnx onnxruntime"
+
+
+@ENGINES.add("onnx")
+def onnx(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
+    """One run of the exported network; an InputError where onnxruntime is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(NEEDED.format(error.name)) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(onnx_of(network, example), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: example.numpy()}
+
+    def run() -> object:
+        return session.run(None, feed)
+
+    return run
+
+
+def onnx_of(network: nn.Module, example: torch.Tensor) -> bytes:
+    """The network as an ONNX model for images of the shape of `example`, named "image".
+
+    By tracing: six times as fast as by torch's newer exporter (2.4 against 15 CPU-seconds for a network of a search),
+    to a graph that onnxruntime runs equally fast. An operator that ONNX does not know is a CandidateFailed.
+    """
+    ready = copy.deepcopy(network).cpu().eval()
+    written = io.BytesIO()
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(
+                ready,
+                (example,),
+                written,  # type: ignore[arg-type]  # a file is as good as a path
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["image"],
+            )
+    except ImportError as error:
+        raise InputError(NEEDED.format(error.name)) from None
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise CandidateFailed(f"no export to ONNX: {error}") from error
+    return written.getvalue()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of every shape that it takes for fixed, which is what is wanted here."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

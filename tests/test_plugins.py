@@ -1,0 +1,103 @@
+"""Code outside the repository: a file that a space names, from drawing to an exported winner, and entry points."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrsearch.build import build
+from hrsearch.errors import InputError
+from hrsearch.plugins import load_plugins
+from hrsearch.space import Space, load_arch
+
+PLUGIN = Path(__file__).parent / "plugin_block.py"
+SPACE = """
+task: segment
+plugins: [plugin_block.py]
+knobs:
+  window: [3, 5]
+  width: [8, 12, 16]
+net:
+  stages:
+    - {link: conv_stem, channels: $width, stride: 4}
+    - {link: hrvit, channels: $width, depth: 1, block: {kind: contrast, window: $window}}
+  head: {kind: segformer, width: 16}
+"""
+RUNNER = """
+device: cpu
+proxy: {image: 32, batch: 8, steps: 2, warmup: 1, train_images: 64, val_images: 16}
+measure: {image: [64, 64], seconds: 0.2}
+engine: {kind: processes, workers: 1}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder that holds a space, a runner and the plug-in."""
+    shutil.copyfile(PLUGIN, tmp_path / PLUGIN.name)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    return tmp_path
+
+
+def hrsearch(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hrsearch", *arguments]
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_a_space_brings_its_block_to_the_winner_and_its_training(home: Path) -> None:
+    """In processes that know nothing of the plug-in but what the space, then the export, tells them."""
+    ran = hrsearch(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "2")
+    assert (ran.returncode, "2 trained, 0 failed" in ran.stdout + ran.stderr) == (0, True), ran.stderr
+    moved = home / "elsewhere"
+    assert hrsearch(home, "export", "space", "--pick", "best", "--to", str(moved)).returncode == 0
+    assert (moved / PLUGIN.name).read_text() == PLUGIN.read_text()
+    (home / PLUGIN.name).unlink()
+    trained = hrsearch(home, "train", str(moved), "--data", "digits", "--steps", "2")
+    assert trained.returncode == 0, trained.stderr
+    gone = hrsearch(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
+    assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1)
+    assert "space.yaml:3: plugins[0]: no such file" in gone.stderr
+
+
+def test_a_network_is_built_of_it(home: Path) -> None:
+    space = Space.parse(SPACE, home / "space.yaml")
+    assert space.plugins == (home / PLUGIN.name,)
+    network = build(space.arch({"width": 8, "window": 5}), classes=3).eval()
+    assert network(torch.zeros(1, 3, 45, 77)).shape == (1, 3, 12, 20)
+
+
+def test_what_a_plugin_breaks_is_told(home: Path) -> None:
+    broken = home / "broken.py"
+    broken.write_text("1 / 0")
+    with pytest.raises(InputError, match=r"plug-in .*broken.py: ZeroDivisionError: division by zero"):
+        load_plugins([broken])
+    twice = home / "twice.py"
+    twice.write_text("from hrsearch.registry import BLOCKS\n@BLOCKS.add('cross')\nclass Mine: ...\n")
+    with pytest.raises(InputError, match=r"plug-in .*twice.py: block 'cross' is registered twice"):
+        load_plugins([twice])
+    with pytest.raises(InputError, match="no such file"):
+        load_plugins([home / "absent.py"])
+    with pytest.raises(InputError, match=r"space.yaml:3: plugins: expected a list of Python files, but got 'a.py'"):
+        Space.parse(SPACE.replace("[plugin_block.py]", "a.py"), home / "space.yaml")
+    (home / "net.yaml").write_text("plugins: [absent.py]\nnet: {stages: [], head: segformer}\n")
+    with pytest.raises(InputError, match=r"net.yaml:1: plugins\[0\]: no such file"):
+        load_arch(home / "net.yaml")
+
+
+def test_an_installed_package_brings_blocks(home: Path) -> None:
+    """Its entry point is loaded before the registry is asked; a broken one is one line."""
+    facts = home / "extra-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[hrsearch.plugins]\nextra = plugin_block\n")
+    space = SPACE.replace("plugins: [plugin_block.py]\n", "")
+    (home / "space.yaml").write_text(space)
+    assert hrsearch(home, "check", "space.yaml", "-n", "5", "--image", "64").returncode == 0
+    (home / PLUGIN.name).write_text("import nothing_of_this_name")
+    wrong = hrsearch(home, "check", "space.yaml", "-n", "5", "--image", "64")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr
+    assert "plug-in plugin_block: ModuleNotFoundError" in wrong.stderr

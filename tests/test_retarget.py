@@ -1,0 +1,140 @@
+"""hrsearch measure: a study's networks measured elsewhere, side by side in one study and one report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hrsearch
+from hrsearch.errors import InputError
+from hrsearch.runner import Measure
+from hrsearch.study import Record, read_study
+from hrsearch.targets import key_of, on_target, targets_of
+
+SPACE = """
+task: segment
+knobs:
+  width: [8, 16, 24]
+net:
+  stages:
+    - {link: conv_stem, channels: $width, stride: 4}
+    - {link: hrnet, channels: $width, depth: 1, block: basic}
+  head: {kind: segformer, width: 16}
+"""
+RUNNER = """
+proxy: {image: 32, batch: 8, steps: 2, warmup: 1, train_images: 64, val_images: 16}
+measure: {image: [64, 64], seconds: 0.2}
+search: {limits: [latency<=10s, params<=10M]}
+engine: {kind: inline}
+"""
+# The wider the model, the faster it is on this board; and it notes each call.
+BOARD = """
+import sys
+from pathlib import Path
+size = Path(sys.argv[1]).stat().st_size
+with open("calls.txt", "a") as calls:
+    calls.write(f"{size}\\n")
+print(1e6 / size)
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study of three networks, and a board to measure on."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "space.yaml").write_text(SPACE)
+    (home / "runner.yaml").write_text(RUNNER)
+    (home / "board.py").write_text(BOARD)
+    ran = cli(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
+    assert ran.returncode == 0, ran.stderr
+    return home
+
+
+def cli(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hrsearch", *arguments]
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, timeout=300)
+
+
+def on_board(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    engine = f"command: {sys.executable} board.py {{model}}"
+    return cli(home, "measure", "space", "--engine", engine, "--name", "board", *arguments)
+
+
+def record_in(home: Path) -> Record:
+    return read_study(home / "studies" / "space")
+
+
+def test_a_study_is_measured_on_a_board(home: Path) -> None:
+    before = record_in(home)
+    done = on_board(home)
+    assert done.returncode == 0, done.stderr
+    assert "3 networks measured on board" in done.stdout
+    calls = len((home / "calls.txt").read_text().splitlines())
+    assert calls == 9  # three of each network
+    assert on_board(home).returncode == 0
+    assert len((home / "calls.txt").read_text().splitlines()) == calls  # nothing is measured twice
+    after = record_in(home)
+    assert [trial.values for trial in after.trials] == [trial.values for trial in before.trials]
+    there = on_target(after, "board")
+    fastest = min(there.trained, key=lambda trial: float(trial.values[2] or 0))
+    assert fastest.knobs["width"] == 24
+    assert list(targets_of(after)) == ["board"]
+
+
+def test_the_winner_there_is_exported(home: Path) -> None:
+    on_board(home)
+    done = cli(home, "export", "space", "--on", "board", "--pick", "fastest", "--to", "there")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((home / "there" / "numbers.json").read_text())["knobs"]["width"] == 24
+    wrong = cli(home, "export", "space", "--on", "bord")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "has no target 'bord'; did you mean 'board'?" in wrong.stderr
+
+
+def test_devices_stand_side_by_side_in_the_report(home: Path) -> None:
+    on_board(home)
+    done = cli(home, "measure", "space", "--engine", "onnx", "--image", "64x96", "--batch", "2")
+    assert done.returncode == 0, done.stderr
+    record = record_in(home)
+    assert list(targets_of(record)) == ["board", "onnx-64x96"]
+    there = on_target(record, "onnx-64x96")
+    assert {tuple(trial.attributes["latency"]["image"]) for trial in there.trained} == {(64, 96)}
+    wide = {trial.number: trial.attributes["flops"] for trial in there.trained}
+    assert wide == {trial.number: 1.5 * trial.attributes["flops"] for trial in record.trained}
+    page = (home / "studies" / "space" / "report.html").read_text()
+    assert "On other devices" in page
+    assert 'data-figure="score_on_board"' in page
+    assert 'data-figure="score_on_onnx-64x96"' in page
+    assert "Kendall tau" in page
+
+
+def test_a_name_stands_for_one_way_to_measure(home: Path) -> None:
+    on_board(home)
+    wrong = on_board(home, "--batch", "4")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "target 'board' was measured with batch 1, now it is 4; give another --name" in wrong.stderr
+    slash = cli(home, "measure", "space", "--name", "a/b")
+    assert (slash.returncode, len(slash.stderr.splitlines())) == (2, 1)
+    engine = cli(home, "measure", "space", "--engine", "onx")
+    assert (engine.returncode, len(engine.stderr.splitlines())) == (2, 1)
+    assert "latency engine 'onx' does not exist; did you mean 'onnx'?" in engine.stderr
+    assert "onx-64x64" not in targets_of(record_in(home))
+
+
+def test_a_board_that_fails_is_told_and_asked_again_later(home: Path) -> None:
+    done = cli(home, "measure", "space", "--engine", f"command: {sys.executable} -c 1/0", "--name", "broken")
+    assert done.returncode == 0
+    assert done.stdout.count("ZeroDivisionError") == 3
+    assert not on_target(record_in(home), "broken").trained
+
+
+def test_targets_are_read_from_python(home: Path) -> None:
+    on_board(home)
+    study = hrsearch.Study(home / "studies" / "space", "")
+    assert study.on("board").trials["latency_ms"].notna().sum() == 3
+    assert study.measure(Measure(image=(32, 32), seconds=0.1), name="small") == "small"
+    assert len(on_target(study.record, "small").trained) == 3
+    with pytest.raises(InputError, match="a name is letters, digits"):
+        key_of("no name")
