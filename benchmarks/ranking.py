@@ -22,18 +22,17 @@ import torch
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.objective import Score
-from hrsearch.proxy import train_proxy
-from hrsearch.proxy.data import load_dataset
+from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.runner import Runner, proxy_of
 from hrsearch.study import Trial, read_study
 
 
-def score(arch: dict[str, Any], runner: Runner, seed: int) -> Score:
+def score(arch: dict[str, Any], runner: Runner, task: str, seed: int) -> Score:
     """Train one candidate as a search does."""
     torch.set_num_threads(1)
     network_of = Arch.from_dict(arch)
     proxy = proxy_of(runner, network_of)
-    data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
+    data = proxy_data(proxy, task)
     torch.manual_seed(seed)
     network = build(network_of, classes=len(data.classes), drop_path=proxy.drop_path)
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
@@ -52,7 +51,7 @@ def main() -> None:
     chosen = spread(record.contenders, options.candidates)
     jobs = [(trial, seed) for seed in range(1, options.seeds) for trial in chosen]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(score, trial.attributes["arch"], runner, seed) for trial, seed in jobs]
+        futures = [pool.submit(score, trial.attributes["arch"], runner, record.task, seed) for trial, seed in jobs]
         scores = {(trial.number, seed): future.result() for (trial, seed), future in zip(jobs, futures, strict=True)}
     table = pd.DataFrame(
         {

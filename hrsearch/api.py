@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hrsearch.search.driver import Event
 
 HOME = Path("studies")
-PROTOCOL = 1  # grows when the same runner starts to mean another way of judging
+PROTOCOL = 2  # grows when the same runner starts to mean another way of judging
 
 
 @dataclass(frozen=True)
@@ -83,23 +83,23 @@ def search(
     data: str | None = None,
     objectives: Sequence[str] = (),
     limits: Sequence[str] = (),
+    task: str | None = None,
     home: Path = HOME,
     command: str | None = None,
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
     """Search until the study holds `budget` candidates in total; the same call again resumes it.
 
-    `data`, `objectives` and `limits` replace what the runner says. The study lies in `home / name`; its name is the
-    space's by default. `command` is what a person types to resume it, for the report.
+    `data`, `objectives` and `limits` replace what the runner says, `task` what the space says. The study lies in
+    `home / name`; its name is the space's by default, with the task where that is not the space's own. `command` is
+    what a person types to resume it, for the report.
     """
     if budget < 1:
         raise InputError(f"budget: at least 1 candidate, but got {budget}")
-    space = space if isinstance(space, Space) else load_space(space)
+    space = space.for_task(task) if isinstance(space, Space) else load_space(space, task)
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
     runner = with_changes(runner, data=data, objectives=objectives, limits=limits)
-    if space.task != "segment":
-        raise InputError(f"{space.path}: the proxy trains for task 'segment', but got {space.task!r}")
-    folder = folder_of(name or space.path.stem, home)
+    folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
     return _searched(space, runner, budget, folder, told, on_event)
 
@@ -169,12 +169,11 @@ def _searched(
     on_event: "Callable[[Event], None]",
 ) -> Study:
     from hrsearch.evaluate import Evaluate, prepare
-    from hrsearch.proxy.data import load_dataset
+    from hrsearch.proxy import proxy_data
     from hrsearch.search.driver import drive
 
     prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
-    proxy = runner.proxy
-    data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
+    data = proxy_data(runner.proxy, space.task)
     reference_ms = _reference_ms(folder, runner)
 
     def note(event: "Event") -> None:
@@ -188,7 +187,7 @@ def _searched(
         budget=budget,
         folder=folder,
         cost_of=cost_counter(runner, len(data.classes)),
-        evaluate=Evaluate(runner, reference_ms, space.plugins),
+        evaluate=Evaluate(runner, reference_ms, space.task, space.plugins),
         attributes={
             "classes": list(data.classes),
             "split": data.split,

@@ -12,6 +12,8 @@ import typer
 
 from hrsearch.errors import InputError
 
+DATA = "digits, six_digits, or a folder: images/ and masks/ to segment, one sub-folder per class to classify."
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -21,6 +23,7 @@ app = typer.Typer(
 
 SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
 StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
+Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")]
 Image = Annotated[
     str | None, typer.Option(help="Height x width in pixels (512, 1024x512); by default the network's own.")
 ]
@@ -33,15 +36,17 @@ def run(
     budget: Annotated[int, typer.Option(help="Candidates in total, over all sessions of the study.")] = 200,
     runner: Annotated[str | None, typer.Option(help="How to judge: laptop, gpu, smoke or a YAML file.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
-    data: Annotated[str | None, typer.Option(help="digits, or a folder with images/ and masks/.")] = None,
+    task: Task = None,
+    data: Annotated[str | None, typer.Option(help=DATA)] = None,
     objective: Annotated[list[str] | None, typer.Option(help="score, flops, latency, params; repeat it.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M; repeat it.")] = None,
 ) -> None:
     """Search a space. The same command again resumes the study, or says that it is finished."""
     from hrsearch.progress import searched
+    from hrsearch.space import load_space
 
     searched(
-        space,
+        load_space(space, task),
         runner,
         budget,
         name=name,
@@ -60,6 +65,7 @@ def check(
         str, typer.Option(help="Pixels (512, 1024x512) for networks without a size of their own.")
     ] = "512",
     classes: Classes = 11,
+    task: Task = None,
 ) -> None:
     """Draw settings at random and say what the space holds: networks, refusals, costs."""
     from hrsearch.cost import cost
@@ -67,7 +73,7 @@ def check(
     from hrsearch.survey import lines_of, survey
 
     size = image_of(image)
-    outcome = survey(load_space(space), lambda arch: cost(arch, arch.image or size, classes), draws, seed)
+    outcome = survey(load_space(space, task), lambda arch: cost(arch, arch.image or size, classes), draws, seed)
     typer.echo("\n".join(lines_of(outcome, size)))
 
 
@@ -76,13 +82,14 @@ def sample(
     space: SpaceFile,
     count: Annotated[int, typer.Option("-n", min=1, help="How many networks.")] = 1,
     seed: int = 0,
+    task: Task = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print random networks of a space, each as a YAML that show, known: and export understand."""
     from hrsearch.export.grammar import yaml_of
     from hrsearch.space import load_space
 
-    loaded = load_space(space)
+    loaded = load_space(space, task)
     drawn = [loaded.sample(f"{seed}-{index}") for index in range(count)]
     if as_json:
         found = [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn]
@@ -98,7 +105,7 @@ def show(
     network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
     image: Image = None,
     classes: Classes = 1000,
-    task: Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")] = None,
+    task: Task = None,
     weights: Annotated[Path | None, typer.Option(help="Released weights to try: .safetensors, .pth or .pt.")] = None,
     family: Annotated[str | None, typer.Option(help="Whose names these have; by default the network's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -196,7 +203,7 @@ def export(
 @app.command()
 def train(
     winner: Annotated[Path, typer.Argument(help="A folder that hrsearch export wrote.")],
-    data: Annotated[str | None, typer.Option(help="digits, or a folder with images/ and masks/.")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the schedule, instead of the recipe's.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
 ) -> None:

@@ -13,8 +13,7 @@ from hrsearch.cost import measure
 from hrsearch.errors import CandidateFailed
 from hrsearch.objective import Limit, parse_limit
 from hrsearch.plugins import load_plugins
-from hrsearch.proxy import train_proxy
-from hrsearch.proxy.data import load_dataset
+from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.runner import Runner, proxy_of
 
 
@@ -24,6 +23,7 @@ class Evaluate:
 
     runner: Runner
     reference_ms: float  # the reference network's time to which latencies are scaled
+    task: str = "segment"
     plugins: tuple[Path, ...] = ()  # files of code that the networks need
 
     def __call__(self, candidate: Candidate) -> Judgement:
@@ -37,7 +37,7 @@ class Evaluate:
 
     def _judged(self, candidate: Candidate) -> Judgement:
         proxy, device = proxy_of(self.runner, candidate.arch), self.runner.device
-        data = load_dataset(proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images)
+        data = proxy_data(proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
         known: dict[str, Any] = {"latency": asdict(self._latency(network))}

@@ -14,6 +14,7 @@ from hrsearch import api
 from hrsearch.objective import readable
 from hrsearch.runner import Measure
 from hrsearch.search.driver import Event
+from hrsearch.space import Space
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 
@@ -96,7 +97,7 @@ def described(trial: Trial) -> str:
 
 
 def searched(
-    space: str,
+    space: Space,
     runner: str | None,
     budget: int,
     *,
@@ -106,7 +107,7 @@ def searched(
     limits: Sequence[str],
 ) -> None:
     """Run a search for the command line, and say how it ended and what to do next."""
-    folder = folder_of(name or Path(space).stem, api.HOME)
+    folder = folder_of(name or space.name, api.HOME)
     progress = Progress(folder)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from hrsearch.document import Document, shipped
 from hrsearch.errors import InputError, suggestion
 from hrsearch.expression import ExpressionError, evaluate, is_expression, names_in
 from hrsearch.plugins import load_plugins
+from hrsearch.task import TASKS
 from hrsearch.template import Template
 
 TOP = ("task", "plugins", "known", "knobs", "require", "net")
 NETWORK = (*TOP, "published")  # the keys of a network's file; what is published is hrsearch verify's
-TASKS = ("segment", "classify", "pose")
 Setting = dict[str, Value]
 
 
@@ -60,6 +60,12 @@ class Space:
         return _space(Document.parse(text, path))
 
     @property
+    def name(self) -> str:
+        """What a study of it is called: the file's name, with the task where that is not the file's own."""
+        own = self.document.data.get("task", "segment")
+        return self.path.stem if self.task == own else f"{self.path.stem}_{self.task}"
+
+    @property
     def path(self) -> Path:
         """The file that the space was read from."""
         return self.document.path
@@ -79,6 +85,10 @@ class Space:
         """The published networks to judge beside the drawn ones, with their head for the space's task."""
         names = self.document.data.get("known") or []
         return tuple((_stem(name), self._known(index, name)) for index, name in enumerate(names))
+
+    def for_task(self, task: str | None) -> "Space":
+        """The same space for another task; an InputError if it has no head for that. None: as it is."""
+        return self if task is None else _space(self.document, task)
 
     def draw(self, choose: Callable[[Knob], Value]) -> Draw:
         """Resolve the network; `choose` is called once for each knob, when it is first read."""
@@ -131,14 +141,17 @@ class Space:
 
     def _known(self, index: int, name: Any) -> Arch:
         try:
-            return load_arch(str(name), task=self.task)
+            return _published(str(name), self.task)
         except InputError as error:
             raise self.document.error(("known", index), str(error)) from None
 
 
-def load_space(path_or_name: str | Path) -> Space:
-    """The space in a YAML file, or the shipped one of that name ("hrvit")."""
-    return _space(Document.read(shipped("spaces", path_or_name)))
+def load_space(path_or_name: str | Path, task: str | None = None) -> Space:
+    """The space in a YAML file, or the shipped one of that name ("hrvit").
+
+    `task` picks the head where the file gives one per task; the file's own task is the default.
+    """
+    return _space(Document.read(shipped("spaces", path_or_name)), task)
 
 
 def load_arch(path_or_name: str | Path, task: str | None = None) -> Arch:
@@ -146,15 +159,36 @@ def load_arch(path_or_name: str | Path, task: str | None = None) -> Arch:
 
     `task` picks the head where the file gives one per task; the file's own task is the default.
     """
+    document = _network(path_or_name)
+    return Template(document).resolve(_never, _task(document, task))
+
+
+def load_task(path_or_name: str | Path) -> str:
+    """The task that the file of a network is for."""
+    return _task(_network(path_or_name))
+
+
+def _published(path_or_name: str | Path, task: str) -> Arch:
+    """A network for a task that its file need not know: the task's default head where the file has none for it."""
+    document = _network(path_or_name)
+    net = document.data["net"]
+    other = task not in net["heads"] if "heads" in net else document.data.get("task", task) != task
+    if other:
+        bare = {key: value for key, value in net.items() if key not in ("head", "heads")}
+        document = replace(document, data={**document.data, "net": bare})
+    return Template(document).resolve(_never, task)
+
+
+def _network(path_or_name: str | Path) -> Document:
+    """The checked file of a network."""
     document = Document.read(shipped("spaces/nets", path_or_name))
     document.mapping((), document.data, NETWORK)
     if document.data.get("knobs"):
         raise document.error(("knobs",), "a network has no knobs; use hrsearch sample to draw one from a space")
     load_plugins(plugins_of(document))
     _no_knobs(document)
-    template = Template(document)
-    template.validate()
-    return template.resolve(_never, task or _task(document))
+    Template(document).validate()
+    return document
 
 
 def plugins_of(document: Document) -> tuple[Path, ...]:
@@ -169,7 +203,7 @@ def plugins_of(document: Document) -> tuple[Path, ...]:
     return paths
 
 
-def _space(document: Document) -> Space:
+def _space(document: Document, asked: str | None = None) -> Space:
     data = document.mapping((), document.data, TOP)
     load_plugins(plugins_of(document))
     template = Template(document)
@@ -182,16 +216,24 @@ def _space(document: Document) -> Space:
     known = data.get("known") or []
     if not isinstance(known, list):
         raise document.error(("known",), f"expected a list of networks, but got {known!r}")
-    space = Space(document, _task(document), knobs, require)
+    task = _task(document, asked)
+    if "head" in data["net"] and task != _task(document):
+        own = f"this one is for task {_task(document)!r}, but {task!r} was asked for"
+        raise document.error(("net", "head"), f"{own}; give heads: one per task, or none for the default")
+    template.head(task)  # read now, so that a missing one is told before anything starts
+    space = Space(document, task, knobs, require)
     _ = space.known  # read now, so that a wrong name is told before anything starts
     return space
 
 
-def _task(document: Document) -> str:
-    task = document.data.get("task", "segment")
-    if task not in TASKS:
+def _task(document: Document, asked: str | None = None) -> str:
+    """The task that was asked for, else the document's own."""
+    if asked is not None and asked not in TASKS:
+        raise InputError(f"task {asked!r} does not exist; {suggestion(asked, TASKS)}")
+    task = document.data.get("task", "segment") if asked is None else asked
+    if not isinstance(task, str) or task not in TASKS:
         raise document.error(("task",), f"task {task!r} does not exist; {suggestion(task, TASKS)}")
-    return str(task)
+    return task
 
 
 def _values(document: Document, name: str, raw: Any) -> tuple[Value, ...]:

@@ -77,6 +77,11 @@ class Record:
     trials: tuple[Trial, ...]
 
     @property
+    def task(self) -> str:
+        """What its networks are for."""
+        return str(self.attributes.get("task", "segment"))
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What candidates are judged by, in the order of `Trial.values`."""
         return tuple(objective_of(name) for name in self.attributes["objectives"])

@@ -10,6 +10,7 @@ from hrsearch.document import Document, Keys
 from hrsearch.errors import suggestion
 from hrsearch.expression import ExpressionError, Read, evaluate, is_expression
 from hrsearch.registry import BLOCKS, HEADS, LINKS, Registry
+from hrsearch.task import TASKS
 
 ROW = ("when", "link", "channels", "stride", "depth", "block", "norm", "repeat")
 NET = ("image", "blocks", "stages", "head", "heads")
@@ -40,15 +41,15 @@ class Template:
             stages.extend(reading.row(("net", "stages", index), row, stages[-1] if stages else None))
         if not stages:
             raise self.document.error(("net", "stages"), "no stage is left; at least one row must apply")
-        return Arch(tuple(stages), reading.part(*self._head(task), HEADS), reading.image(self.net.get("image")))
+        return Arch(tuple(stages), reading.part(*self.head(task), HEADS), reading.image(self.net.get("image")))
 
     def validate(self) -> None:
         """Check all that needs no knob: keys, kinds, options, block names. An InputError says where."""
         document, net = self.document, self.document.mapping(("net",), self.document.data.get("net"), NET)
         if not isinstance(net.get("stages"), list) or not net["stages"]:
             raise document.error(("net", "stages"), f"expected a list of rows, but got {net.get('stages')!r}")
-        if ("head" in net) == ("heads" in net):
-            raise document.error(("net",), "expected either head (one for all tasks) or heads (one per task)")
+        if "head" in net and "heads" in net:
+            raise document.error(("net",), "expected either head (one for all tasks) or heads (one per task), not both")
         blocks = document.mapping(("net", "blocks"), net.get("blocks") or {})
         for name, block in blocks.items():
             self._validate_part(("net", "blocks", name), block, BLOCKS)
@@ -59,12 +60,15 @@ class Template:
             self._validate_part(keys, head, HEADS)
 
     def _heads(self) -> dict[Keys, Any]:
-        heads = self.document.mapping(("net", "heads"), self.net["heads"])
+        heads = self.document.mapping(("net", "heads"), self.net.get("heads", {}), TASKS)
         return {("net", "heads", task): head for task, head in heads.items()}
 
-    def _head(self, task: str) -> tuple[Keys, Any]:
+    def head(self, task: str) -> tuple[Keys, Any]:
+        """The head for the task, with its place: as the document says, else the task's default."""
         if "head" in self.net:
             return ("net", "head"), self.net["head"]
+        if "heads" not in self.net:
+            return ("net",), TASKS[task].head
         heads = self.net["heads"]
         if task not in heads:
             raise self.document.error(("net", "heads"), f"no head for task {task!r}; {suggestion(task, heads)}")

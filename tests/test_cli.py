@@ -154,6 +154,9 @@ def test_a_report_is_written_again(home: Path) -> None:
         (["show", "hrvit_b9"], "did you mean 'hrvit_b3'"),
         (["show", "hrvit_b1", "--image", "big"], "--image 'big' cannot be read"),
         (["show", "hrvit_b1", "--task", "pose"], "no head for task 'pose'"),
+        (["run", "hrvit", "--runner", "smoke", "--task", "poses"], "task 'poses' does not exist; did you mean 'pose'"),
+        (["check", "hrvit", "--task", "label"], "task 'label' does not exist; choose from segment, classify, pose"),
+        (["sample", "hrvit", "--task", ""], "task '' does not exist"),
         (["report", "absent"], "holds no study"),
         (["export", "absent"], "holds no study"),
         (["train", "absent"], "absent"),
@@ -187,6 +190,29 @@ def test_sample_prints_networks_that_show_reads(home: Path) -> None:
     assert hrsearch(home, "show", "drawn.yaml").returncode == 0
     both = json.loads(hrsearch(home, "sample", "tiny.yaml", "-n", "2", "--seed", "3", "--json").stdout)
     assert both[0]["digest"] in printed
+
+
+@pytest.mark.parametrize(("task", "metric"), [("classify", "top-1"), ("pose", "PCK@0.1")])
+def test_other_tasks_go_the_whole_road(home: Path, task: str, metric: str) -> None:
+    """Searched, reported, exported and trained, from a space whose own task is another one."""
+    bare = "\n".join(line for line in SPACE.splitlines() if "head:" not in line)
+    (home / "bare.yaml").write_text(bare)
+    asked = ("bare.yaml", "--task", task)
+    done = hrsearch(home, "run", *asked, "--runner", "quick.yaml", "--budget", "2")
+    assert done.returncode == 0, done.stderr
+    assert metric in done.stdout
+    record = read_study(home / f"studies/bare_{task}")
+    assert record.attributes["task"] == task
+    assert [trial.attributes["score"]["metric"] for trial in record.trials] == [metric] * 2
+    assert metric in (home / f"studies/bare_{task}/report.html").read_text()
+    assert hrsearch(home, "export", f"bare_{task}", "--pick", "best", "--to", task).returncode == 0
+    done = hrsearch(home, "train", task, "--steps", "4")
+    assert done.returncode == 0, done.stderr
+    assert f"{metric} 0." in done.stdout
+    assert metric.lower() in (home / task / "run/metrics.csv").read_text().splitlines()[0].split(",")
+    drawn = json.loads(hrsearch(home, "sample", *asked, "--json").stdout)
+    assert drawn[0]["arch"]["head"]["kind"] == task
+    assert hrsearch(home, "check", *asked, "-n", "5", "--image", "64").returncode == 0
 
 
 def test_image() -> None:

@@ -10,7 +10,8 @@ import hrsearch
 
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
-    {"errors"}, {"plugins"}, {"registry", "arch"}, {"document", "expression"}, {"objective"}, {"template"}, {"space"},
+    {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
+    {"space"},
     {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
     {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"}, {"train", "retarget"},
     {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},

@@ -1,13 +1,16 @@
 """The built-in scenes and a person's own images: shapes, labels, splits, seeds, mistakes."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from hrsearch.errors import InputError
@@ -16,7 +19,7 @@ from hrsearch.proxy.data.dataset import stored
 from hrsearch.registry import DATASETS
 
 scenes = sys.modules["hrsearch.proxy.data.digits"]  # the package's name for it is the constructor
-SMALL = {"image": 32, "train_images": 24, "val_images": 8}
+SMALL: dict[str, Any] = {"image": 32, "train_images": 24, "val_images": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +57,7 @@ def test_every_data_set_keeps_the_contract(tmp_path: Path) -> None:
         first = (own_images(tmp_path / kind),) if kind == "folder" else ()
         data = DATASETS[kind](*first, **SMALL)
         require_data(data, 32, (len(data.train), len(data.val)))
-        assert DATASETS.options(kind).keys() == {"image", "train_images", "val_images", "seed"}
+        assert DATASETS.options(kind).keys() == {"image", "train_images", "val_images", "seed", "task"}
 
 
 def test_digits_have_the_sizes_asked_for() -> None:
@@ -88,14 +91,14 @@ def test_every_class_is_to_be_learnt_and_none_is_rare() -> None:
 
 def test_digits_span_the_strides() -> None:
     """From cells of the finest maps to half of the image: 14 to 45 pixels at 64."""
-    side = scenes._places(256, 64, torch.Generator().manual_seed(0)).side
+    side = scenes._places(256, scenes.SLOTS, (14, 0.7 * 64), 64, torch.Generator().manual_seed(0)).side
     assert side.min() < 16
     assert side.max() > 40
     assert side.max() <= scenes.LARGEST * 64 + 1e-4
 
 
 def test_digits_do_not_overlap() -> None:
-    places = scenes._places(64, 64, torch.Generator().manual_seed(0))
+    places = scenes._places(64, scenes.SLOTS, (14, 0.7 * 64), 64, torch.Generator().manual_seed(0))
     for first in range(scenes.SLOTS):
         for second in range(first):
             both = places.free[:, first] & places.free[:, second]
@@ -157,7 +160,7 @@ def test_folder_is_read_with_its_labels(tmp_path: Path) -> None:
 
 def test_folder_is_split_by_the_seed(tmp_path: Path) -> None:
     path = own_images(tmp_path / "own")
-    sizes = {"image": 24, "train_images": 6, "val_images": 2}
+    sizes: dict[str, Any] = {"image": 24, "train_images": 6, "val_images": 2}
     first, again, other = (folder(path, **sizes, seed=seed) for seed in (0, 0, 1))
     assert first.split == again.split != other.split
     train, val = ({image.numpy().tobytes() for image in split.images} for split in (first.train, first.val))
@@ -222,3 +225,115 @@ def test_data_that_does_not_exist_is_told() -> None:
     for name in ("digit", "absent/folder", "folder"):
         with pytest.raises(InputError, match=f"data {name!r}: no such data set or folder; give 'digits', "):
             load_dataset(name, **SMALL)
+
+
+@pytest.mark.parametrize("name", ["digits", "six_digits"])
+def test_digits_serve_every_task_and_to_segment_they_are_the_same(name: str, cache: Path) -> None:
+    """The bytes and the place in the cache that they had when there was no other task."""
+    known = {"digits": "d7656b1b26f546f4", "six_digits": "81d5ace22917b586"}
+    sizes: dict[str, dict[str, Any]] = {
+        "digits": {"image": 64, "train_images": 32, "val_images": 8},
+        "six_digits": {"image": 32, "train_images": 48, "val_images": 16},
+    }
+    data = load_dataset(name, **sizes[name])
+    place = {"digits": "digits4-10-64px-32-8-seed0", "six_digits": "digits4-6-32px-48-16-seed0"}
+    assert (data.split, data.task) == (known[name], "segment")
+    assert [path.name for path in cache.iterdir()] == [place[name]]
+    splits = {load_dataset(name, **sizes[name], task=task).split for task in ("segment", "classify", "pose")}
+    assert len(splits) == len(list(cache.iterdir())) == 3
+
+
+def test_a_data_set_of_before_there_were_tasks_is_read(cache: Path) -> None:
+    first = digits(**SMALL)
+    (facts,) = cache.glob("*/facts.json")
+    old = json.loads(facts.read_text())
+    del old["task"]
+    facts.write_text(json.dumps(old))
+    assert digits(**SMALL).split == first.split
+    assert digits(**SMALL).task == "segment"
+
+
+def test_digits_to_classify_are_alone_and_named() -> None:
+    data = load_dataset("digits", image=64, train_images=300, val_images=8, task="classify")
+    assert data.classes == tuple("0123456789")
+    assert data.train.labels.shape == (300,)
+    assert data.train.labels.dtype == torch.int64
+    assert torch.bincount(data.train.labels, minlength=10).min() > 12
+    bright = (data.train.images.amax(dim=1) > 160).float().mean(dim=(1, 2))  # photographs are dimmed to 102
+    assert 0.01 < bright.min() < bright.max() < 0.6
+
+
+def test_keypoints_are_the_middles_of_digits() -> None:
+    """Where none is drawn the photograph is dim; around a keypoint there is ink."""
+    data = load_dataset("six_digits", image=64, train_images=200, val_images=8, task="pose")
+    labels = data.train.labels
+    assert labels.shape == (200, 6, 3)
+    assert labels.dtype == torch.float32
+    assert set(labels[..., 2].flatten().tolist()) == {0.0, 1.0}
+    assert 2 < labels[..., 2].sum(dim=1).mean() < 6
+    seen = labels[..., 2] > 0
+    assert (labels[seen][:, :2] >= 7).all()
+    assert (labels[seen][:, :2] <= 57).all()
+    assert seen.float().mean(dim=0).min() > 0.4  # of every kind
+    lit = F.max_pool2d(data.train.images.amax(dim=1, keepdim=True).float(), 9, stride=1, padding=4)[:, 0] > 160
+    scene = torch.arange(200)[:, None].expand(-1, 6)
+    x, y = labels[..., 0].long().clamp(max=63), labels[..., 1].long().clamp(max=63)
+    assert lit[scene, y, x][seen].float().mean() > 0.97
+
+
+def own_classes(path: Path, counts: dict[str, int]) -> Path:
+    """A folder with so many images of each class, all of one colour by class, 40 x 24 pixels."""
+    for shade, (name, count) in enumerate(counts.items()):
+        (path / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (40, 24), (shade * 50, index, 0)).save(path / name / f"{index:03}.png")
+    return path
+
+
+def test_a_folder_per_class_is_read(tmp_path: Path) -> None:
+    path = own_classes(tmp_path / "own", {"cat": 10, "dog": 5, "eel": 2})
+    data = load_dataset(str(path), image=24, train_images=100, val_images=100, task="classify")
+    assert (data.classes, data.task, data.mirrors) == (("cat", "dog", "eel"), "classify", True)
+    assert data.train.labels.bincount().tolist() == [8, 4, 1]
+    assert data.val.labels.bincount().tolist() == [2, 1, 1]  # a fifth of each
+    for split in (data.train, data.val):
+        assert torch.equal(split.images[:, 0, 12, 12].long(), split.labels * 50)
+    few = load_dataset(str(path), image=24, train_images=6, val_images=2, task="classify")
+    assert (len(few.train), len(few.val)) == (6, 2)
+
+
+def test_a_folder_with_its_own_split_is_read_as_it_is(tmp_path: Path) -> None:
+    own_classes(tmp_path / "own" / "train", {"cat": 3, "dog": 2})
+    path = own_classes(tmp_path / "own" / "val", {"cat": 1, "dog": 2}).parent
+    data = load_dataset(str(path), image=24, train_images=100, val_images=100, task="classify")
+    assert data.classes == ("cat", "dog")
+    assert data.train.labels.bincount().tolist() == [3, 2]
+    assert data.val.labels.bincount().tolist() == [1, 2]
+    (path / "val" / "dog").rename(path / "val" / "fox")
+    with pytest.raises(InputError, match="class 'dog' has a folder in one of train/ and val/ only"):
+        load_dataset(str(path), image=24, train_images=100, val_images=100, task="classify")
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, "one sub-folder of images per class, at least two; this one holds no sub-folder"),
+        ({"cat": 3}, "at least two; this one holds cat"),
+        ({"images": 3, "masks": 3}, "at least two; this one holds images, masks"),
+        ({"cat": 3, "dog": 1}, "dog: one image is too few"),
+        ({"cat": 3, "dog": 0}, "dog: holds no image"),
+    ],
+)
+def test_mistakes_in_a_folder_per_class_are_told(tmp_path: Path, counts: dict[str, int], words: str) -> None:
+    (tmp_path / "own").mkdir()
+    path = own_classes(tmp_path / "own", counts)
+    with pytest.raises(InputError, match=words):
+        load_dataset(str(path), image=24, train_images=9, val_images=9, task="classify")
+
+
+def test_keypoints_of_ones_own_are_not_read_yet(tmp_path: Path) -> None:
+    path = own_images(tmp_path / "own")
+    with pytest.raises(InputError, match="labels for task 'pose' cannot be read from a folder yet; give 'digits'"):
+        load_dataset(str(path), **SMALL, task="pose")
+    with pytest.raises(InputError, match="task 'poses' does not exist; did you mean 'pose'"):
+        load_dataset("digits", **SMALL, task="poses")

@@ -16,15 +16,13 @@ from hrsearch.proxy.data.dataset import dataset_of
 from hrsearch.proxy.learning import (
     augmented,
     batch_at,
-    class_weights,
     learner_of,
-    loss_of,
     optimizers_of,
     rate_factor,
-    shares_of,
     validate,
 )
 from hrsearch.proxy.muon import Muon
+from hrsearch.proxy.tasks import class_weights, segment_loss, shares_of
 from hrsearch.runner import Proxy
 
 QUICK = Proxy(image=32, batch=8, steps=60, warmup=5, rate=1e-2, train_images=256, val_images=32)
@@ -203,10 +201,16 @@ def test_first_epoch_is_plain_and_later_ones_are_augmented() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_augmented_labels_stay_on_their_pixels(seed: int) -> None:
     images = torch.arange(1, 129, dtype=torch.uint8).view(2, 1, 8, 8).expand(-1, 3, -1, -1).contiguous()
-    moved = augmented(Split(images, images[:, 0]), mirrors=True, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    moved = augmented(Split(images, images[:, 0]), task="segment", mirrors=True, generator=generator)
     known = moved.labels != 255
     assert known.float().mean() > 0.7
     assert torch.equal(moved.images[:, 1][known], moved.labels[known])
+
+
+def scenes_of(labels: Tensor) -> Split:
+    """Black images with these labels."""
+    return Split(torch.zeros(len(labels), 3, *labels.shape[1:], dtype=torch.uint8), labels.to(torch.uint8))
 
 
 def test_loss_at_full_resolution_is_cross_entropy() -> None:
@@ -215,7 +219,7 @@ def test_loss_at_full_resolution_is_cross_entropy() -> None:
     labels[0, :3] = 255
     weights = torch.rand(5)
     expected = F.cross_entropy(logits, labels, weights, ignore_index=255)
-    torch.testing.assert_close(loss_of(logits, labels.to(torch.uint8), weights), expected)
+    torch.testing.assert_close(segment_loss(logits, scenes_of(labels), weights), expected)
 
 
 def test_shares_are_what_lies_under_a_cell() -> None:
@@ -225,7 +229,7 @@ def test_shares_are_what_lies_under_a_cell() -> None:
 
 def test_loss_of_ignored_pixels_alone_is_zero() -> None:
     logits = torch.randn(1, 3, 2, 2, requires_grad=True)
-    loss = loss_of(logits, torch.full((1, 4, 4), 255, dtype=torch.uint8), torch.ones(3))
+    loss = segment_loss(logits, scenes_of(torch.full((1, 4, 4), 255)), torch.ones(3))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
 

@@ -316,6 +316,16 @@ def test_commands_name_the_study() -> None:
     assert "hrsearch run spaces/hrvit.yaml --name example --budget 200" in texts
 
 
+def test_a_study_of_another_task_says_so() -> None:
+    record = STUDIES["everything"]
+    posed = dataclasses.replace(record, attributes={**record.attributes, "task": "pose"})
+    texts = "".join(read(posed).texts)
+    assert "hrsearch run spaces/hrvit.yaml --task pose --name example --budget 200" in texts
+    assert "images/ and masks/" not in texts
+    classified = dataclasses.replace(record, attributes={**record.attributes, "task": "classify"})
+    assert "one sub-folder of images per class" in "".join(read(classified).texts)
+
+
 def test_flops_are_explained_once() -> None:
     texts = " ".join(read(STUDIES["everything"]).texts)
     assert texts.count("one multiply-accumulate is one") == 1

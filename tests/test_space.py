@@ -112,7 +112,9 @@ def test_sampling_follows_the_seed() -> None:
         ("depth2: [0, 1]", "depth2: [0, 0]", "space.yaml:7: knobs.depth2: each value once, but got [0, 0]"),
         ("task: segment", "task: segment\nknown: [hrvit_b9]", "space.yaml:3: known[0]: hrvit_b9: no such file, and no shipped spaces/nets entry of that name; did you mean 'hrvit_b3'?"),
         ("task: segment", "task: [", "no valid YAML"),
-        ("head: {kind: segformer, width: 32}", "", "space.yaml:11: net: expected either head (one for all tasks) or heads (one per task)"),
+        ("head: {kind: segformer, width: 32}", "head: fcn\n  heads: {segment: fcn}", "space.yaml:11: net: expected either head (one for all tasks) or heads (one per task), not both"),
+        ("head: {kind: segformer, width: 32}", "heads: {segmnt: fcn}", "net.heads.segmnt: key 'segmnt' does not exist; did you mean 'segment'?"),
+        ("head: {kind: segformer, width: 32}", "heads: {pose: fcn}", "net.heads: no head for task 'segment'; choose from pose"),
     ],
 )  # fmt: skip
 def test_an_error_says_where_and_what_would_work(old: str, new: str, message: str) -> None:

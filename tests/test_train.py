@@ -84,7 +84,7 @@ def test_training_writes_its_run(winner: Path) -> None:
 
 
 def test_result_is_told_in_a_line() -> None:
-    told = str(TrainResult(Path("winner/run"), steps=3000, value=0.5, best=0.6123, best_step=2500))
+    told = str(TrainResult(Path("winner/run"), 3000, metric="mIoU", value=0.5, best=0.6123, best_step=2500))
     assert told == (
         f"mIoU 0.500 after 3,000 steps; best 0.612 at step 2,500, weights in {Path('winner/run/best.safetensors')}"
     )

@@ -18,10 +18,10 @@ from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
 from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.study import Record, Trial
+from hrsearch.task import TASKS
 
 WEIGHTS = "weights.safetensors"
 COMMENTS = {
-    "data": "digits, or a folder with images/ and masks/",
     "image": "side of the square training images, pixels",
     "train_images": "at most",
     "val_images": "at most",
@@ -65,7 +65,7 @@ def arch_yaml(record: Record, trial: Trial) -> str:
     arch = Arch.from_dict(trial.attributes["arch"])
     plugins = [Path(path).name for path in record.attributes.get("plugins") or ()]
     comment = f"{trial.name} of study {record.name}: {figures_of(trial)}"
-    return yaml_of(arch, record.attributes["task"], comment, plugins)
+    return yaml_of(arch, record.task, comment, plugins)
 
 
 def train_yaml(record: Record, trial: Trial) -> str:
@@ -78,12 +78,14 @@ def train_yaml(record: Record, trial: Trial) -> str:
         "# How hrsearch train trains this network; every line may be changed.\n"
         f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"
     )
-    return head + "".join(_line(key, value) for key, value in recipe.items())
+    own = TASKS[record.task].folder
+    comments = COMMENTS | {"data": f"digits, or {own}" if own else "digits or six_digits"}
+    return head + "".join(_line(key, value, comments.get(key)) for key, value in recipe.items())
 
 
-def _line(key: str, value: Any) -> str:
+def _line(key: str, value: Any, comment: str | None) -> str:
     line = yaml.safe_dump({key: value}, allow_unicode=True).rstrip()
-    return f"{line:<24}  # {COMMENTS[key]}\n" if key in COMMENTS else f"{line}\n"
+    return f"{line:<24}  # {comment}\n" if comment else f"{line}\n"
 
 
 def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
         "trial": trial.number,
         "name": trial.name,
         "digest": attributes.get("digest"),
-        "task": record.attributes.get("task"),
+        "task": record.task,
         "classes": record.attributes.get("classes"),
         "objectives": {name: value_of(trial, name) for name in OBJECTIVES},
         "score": attributes.get("score"),

@@ -6,6 +6,7 @@ from typing import Any
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
 from hrsearch.study import Record, Trial
+from hrsearch.task import TASKS
 
 README = """\
 # {name} of study {study}
@@ -33,8 +34,7 @@ The score is that of a short training; it ranks networks and is no promise of wh
 In this folder:
 
 ```sh
-hrsearch train . --data {data}
-hrsearch train . --data PATH      # your own folder with images/ and masks/
+{train}
 ```
 
 ## Use it in Python
@@ -60,7 +60,7 @@ def readme_of(record: Record, trial: Trial, weights: bool) -> str:
         table=_table(trial),
         digest=trial.attributes.get("digest"),
         weights=_weights(trial, proxy) if weights else MISSING,
-        data=proxy.get("data", "digits"),
+        train=_train(record, proxy.get("data", "digits")),
         code=_code(record, trial, weights),
     )
 
@@ -71,6 +71,12 @@ def figures_of(trial: Trial) -> str:
     return ", ".join(f"{name} {readable(value, OBJECTIVES[name].unit)}" for name, value in known if value is not None)
 
 
+def _train(record: Record, data: str) -> str:
+    own = TASKS[record.task].folder
+    lines = [f"hrsearch train . --data {data}"]
+    return "\n".join([*lines, f"hrsearch train . --data PATH      # {own}"] if own else lines)
+
+
 def _summary(record: Record, trial: Trial) -> str:
     space = record.attributes.get("space_path") or "a space"
     came = (
@@ -78,7 +84,7 @@ def _summary(record: Record, trial: Trial) -> str:
         if trial.attributes.get("known")
         else "found by searching"
     )
-    return f"A network for the task `{record.attributes.get('task')}`: {came} `{_cell(space)}`."
+    return f"A network for the task `{record.task}`: {came} `{_cell(space)}`."
 
 
 def _table(trial: Trial) -> str:

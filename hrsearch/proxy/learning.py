@@ -2,12 +2,12 @@
 
 What a step does is a function of the weights, the seed and the step alone, so that a run can be taken up anywhere.
 
-Shapes: B images, C classes, H = W the side of an image, h and w the sides of the logits (stride 4 or 8).
+Shapes: B images, C classes or keypoints, H = W the side of an image; predictions and labels stand at `tasks`.
 """
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,13 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hrsearch.errors import CandidateFailed
-from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
-from hrsearch.proxy.metrics import confusion_of, mean_iou
+from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.proxy.data.dataset import Dataset, Split
 from hrsearch.proxy.muon import Muon, is_mixing
+from hrsearch.proxy.tasks import LEARNING, moved_pixels
+from hrsearch.task import TASKS
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DECAY = 0.35  # share of the schedule in which the learning rate falls to zero
+AUXILIARY = 0.4  # weight of the loss of each auxiliary prediction, as OCR (Yuan et al., 2020) and UPerNet train
 REACH = 8  # an augmented image moves by up to its side over this
 
 
@@ -72,26 +74,55 @@ def learner_of(network: nn.Module, data: Dataset, plan: Plan, device: torch.devi
         network,
         optimizers_of(network, plan),
         torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16"),
-        class_weights(data.train.labels, len(data.classes), plan.balance).to(device),
+        LEARNING[data.task].weights(data.train.labels, len(data.classes), plan.balance).to(device),
         device,
     )
 
 
 def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) -> float:
-    """Do one step, counted from 0, and return its loss; CandidateFailed if that is not finite."""
+    """Do one step, counted from 0, and return its loss; CandidateFailed if that is not finite.
+
+    Auxiliary predictions of the head, which only training asks for, add to it. A prediction that is none of the
+    data's task is an InputError.
+    """
     torch.manual_seed(_mixed(seed, step))  # of what the network draws: dropped paths, dropout
     learner.network.train()
-    batch = batch_at(data, plan.batch, step=step, seed=seed)
+    batch = batch_at(data, plan.batch, step=step, seed=seed).to(learner.device)
     for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
         group["lr"] = plan.rate * rate_factor(plan, step)
     with _autocast(learner.device, plan.precision):
-        logits = learner.network(seen(batch.images.to(learner.device), data, plan.zoom))
-    loss = loss_of(logits, batch.labels.to(learner.device), learner.weights)
+        predictions = _predictions(learner.network, seen(batch.images, data, plan.zoom))
+    loss = _loss(predictions, batch, data, learner.weights)
     value = float(loss.item())
     if not math.isfinite(value):
         raise CandidateFailed(f"loss is {value} at step {step}")
     _descend(learner, loss, plan.clip)
     return value
+
+
+def _predictions(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The prediction, then the auxiliary ones of a head that has them."""
+    predict: Callable[[Tensor], list[Tensor]] | None = getattr(network, "predictions", None)
+    return [network(images)] if predict is None else predict(images)
+
+
+def _loss(predictions: list[Tensor], batch: Split, data: Dataset, weights: Tensor) -> Tensor:
+    learning = LEARNING[data.task]
+    losses = [learning.loss(_checked(each, data), batch, weights) for each in predictions]
+    return losses[0] if len(losses) == 1 else losses[0] + AUXILIARY * torch.stack(losses[1:]).sum()
+
+
+def _checked(prediction: Tensor, data: Dataset) -> Tensor:
+    """The prediction, if its shape is that of the data's task."""
+    shape, classes = tuple(prediction.shape), len(data.classes)
+    dimensions = LEARNING[data.task].dimensions
+    if len(shape) != dimensions or shape[1] != classes:
+        wanted = ", ".join(["images", str(classes), "height", "width"][:dimensions])
+        raise InputError(
+            f"task {data.task!r} needs a head that predicts ({wanted}), but this network's gives {shape}; "
+            f"leave the head out for {TASKS[data.task].head!r}, or give one of that shape"
+        )
+    return prediction
 
 
 def _descend(learner: Learner, loss: Tensor, clip: float) -> None:
@@ -145,7 +176,8 @@ def batch_at(data: Dataset, batch: int, *, step: int, seed: int) -> Split:
     found = Split(data.train.images[indices], data.train.labels[indices])
     if step * batch < count:
         return found
-    return augmented(found, mirrors=data.mirrors, generator=Generator().manual_seed(_mixed(seed, step)))
+    generator = Generator().manual_seed(_mixed(seed, step))
+    return augmented(found, task=data.task, mirrors=data.mirrors, generator=generator)
 
 
 def _indices(places: range, count: int, seed: int) -> Tensor:
@@ -160,22 +192,17 @@ def _mixed(seed: int, number: int) -> int:
     return seed * 1_000_003 + number
 
 
-def augmented(batch: Split, *, mirrors: bool, generator: Generator) -> Split:
-    """The batch moved by up to an eighth of its side, what comes in ignored; some images flipped if `mirrors`."""
-    reach = batch.images.shape[-1] // REACH
+def augmented(batch: Split, *, task: str, mirrors: bool, generator: Generator) -> Split:
+    """The batch moved by up to an eighth of its side, its labels with it; some images flipped if `mirrors`."""
+    side, learning = batch.images.shape[-1], LEARNING[task]
+    reach = side // REACH
     down, across = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
-    images, labels = _moved(batch.images, down, across, 0), _moved(batch.labels, down, across, IGNORE)
+    images, labels = moved_pixels(batch.images, down, across, 0), learning.moved(batch.labels, down, across, side)
     if mirrors:
         flip = torch.rand(len(images), generator=generator) < 0.5
         images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-        labels = torch.where(flip[:, None, None], labels.flip(-1), labels)
+        labels = torch.where(flip.view(-1, *[1] * (labels.ndim - 1)), learning.flipped(labels, side), labels)
     return Split(images, labels)
-
-
-def _moved(pixels: Tensor, down: int, across: int, fill: int) -> Tensor:
-    pads = (max(across, 0), max(-across, 0), max(down, 0), max(-down, 0))
-    height, width = pixels.shape[-2:]
-    return F.pad(pixels, pads, value=fill)[..., max(-down, 0) :, max(-across, 0) :][..., :height, :width]
 
 
 def normalised(images: Tensor, data: Dataset) -> Tensor:
@@ -194,44 +221,20 @@ def seen(images: Tensor, data: Dataset, zoom: tuple[float, float]) -> Tensor:
     return F.interpolate(found, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def class_weights(labels: Tensor, classes: int, balance: float) -> Tensor:
-    """(C,) weight of each class in the loss: its frequency to the power of minus `balance`, 1 for the mean pixel."""
-    sample = labels[:: max(len(labels) // 512, 1)]
-    share = torch.bincount(sample[sample != IGNORE].flatten().long(), minlength=classes).float()
-    share = share / share.sum().clamp(min=1)
-    weights = share.clamp(min=1e-4) ** -balance
-    return weights / (weights * share).sum().clamp(min=1e-6)
-
-
-def shares_of(labels: Tensor, classes: int, height: int, width: int) -> Tensor:
-    """(B, C, h, w): the share of each class in the pixels (B, H, W) under a cell; sums to 1 less the ignored share."""
-    known = F.one_hot(labels.long().clamp(max=classes), classes + 1)[..., :classes]
-    return F.adaptive_avg_pool2d(known.permute(0, 3, 1, 2).float(), (height, width))
-
-
-def loss_of(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, C, h, w) against the shares of the classes (C weights) under each of their cells.
-
-    Shares instead of one label a cell keep what thin strokes say, at the price of the small map.
-    """
-    shares = shares_of(labels, logits.shape[1], *logits.shape[2:]) * weights[:, None, None]
-    return -(shares * logits.float().log_softmax(dim=1)).sum() / shares.sum().clamp(min=1e-6)
-
-
 @torch.no_grad()
 def validate(learner: Learner, data: Dataset, plan: Plan) -> float:
-    """Mean IoU over the validation images, predictions upsampled to the labels' resolution."""
+    """The metric of the data's task over the validation images, in 0..1: mean IoU, top-1 or PCK."""
     learner.network.eval()
-    classes = len(data.classes)
-    total = torch.zeros(classes, classes, dtype=torch.long, device=learner.device)
-    for some, labels in zip(
+    learning = LEARNING[data.task]
+    counts = []
+    for images, labels in zip(
         torch.split(data.val.images, plan.batch), torch.split(data.val.labels, plan.batch), strict=True
     ):
+        batch = Split(images, labels).to(learner.device)
         with _autocast(learner.device, plan.precision):
-            logits = learner.network(seen(some.to(learner.device), data, plan.zoom))
-        full = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
-        total += confusion_of(full.argmax(dim=1), labels.to(learner.device), classes)
-    return mean_iou(total)
+            prediction = learner.network(seen(batch.images, data, plan.zoom))
+        counts.append(learning.tally(_checked(prediction, data).float(), batch))
+    return learning.value(torch.stack(counts).sum(dim=0))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Mean intersection over union, from a confusion matrix.
+"""Mean intersection over union, from a confusion matrix; the share of what is right, from two counts.
 
 Shapes: C classes; rows are labels, columns are predictions.
 """
@@ -23,3 +23,9 @@ def mean_iou(confusion: Tensor) -> float:
     either = counts.sum(dim=0) + counts.sum(dim=1) - both
     occurs = either > 0
     return float((both[occurs] / either[occurs]).mean()) if occurs.any() else 0.0
+
+
+def share_of(counts: Tensor) -> float:
+    """What share of the second of two counts the first is; 0 of none. Top-1 of images, PCK of keypoints."""
+    some, all_of_them = counts.tolist()
+    return float(some / all_of_them) if all_of_them else 0.0

@@ -80,6 +80,7 @@ def _study(record: Record) -> list[Markup]:
     moments = [moment for trial in record.trials for moment in (trial.started, trial.finished) if moment]
     seconds = sum(float(trial.attributes.get("seconds") or 0.0) for trial in record.trials)
     facts = {
+        "task": record.task,
         "began": f"{min(moments):%Y-%m-%d %H:%M}" if moments else None,
         "last change": f"{max(moments):%Y-%m-%d %H:%M}" if moments else None,
         "judging, all workers": duration(seconds) if seconds else None,

@@ -7,6 +7,7 @@ from hrsearch.report.headline import is_finished
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import study_argument
 from hrsearch.study import Record
+from hrsearch.task import TASKS
 
 
 def next_steps(record: Record) -> Markup:
@@ -29,9 +30,11 @@ def command_box(command: str) -> Markup:
 def _winner(record: Record) -> tuple[Markup, Markup]:
     data = shlex.quote(str(record.attributes.get("runner", {}).get("proxy", {}).get("data", "digits")))
     export = f"hrsearch export {study_argument(record)} --pick knee --to winner/"
+    own = TASKS[record.task].folder
+    hint = f"or --data PATH: {own}" if own else "the data of the search"
     return (
         _step("Take the winner", export, "or --pick best, fastest, smallest, trial:17, 'latency<=30ms'"),
-        _step("Train it", f"hrsearch train winner/ --data {data}", "or --data PATH: a folder with images/ and masks/"),
+        _step("Train it", f"hrsearch train winner/ --data {data}", hint),
     )
 
 
@@ -41,7 +44,8 @@ def _resume(record: Record) -> str:
         return str(record.attributes["command"])
     space = shlex.quote(str(record.attributes.get("space_path") or "SPACE"))
     budget = record.attributes.get("budget") or len(record.trials)
-    return f"hrsearch run {space} --name {study_argument(record)} --budget {budget}"
+    asked = "" if record.task == "segment" else f" --task {record.task}"
+    return f"hrsearch run {space}{asked} --name {study_argument(record)} --budget {budget}"
 
 
 def _step(title: str, command: str, hint: str) -> Markup:

@@ -56,7 +56,7 @@ def interval_of(trial: Trial) -> str:
 
 
 def metric_of(record: Record) -> str:
-    """What the score is: "mIoU", or "score" before anything is trained."""
+    """What the score is: "mIoU", "top-1" or "PCK@0.1", or "score" before anything is trained."""
     scores = (trial.attributes.get("score") or {} for trial in record.trials)
     return str(next((score["metric"] for score in scores if score.get("metric")), "score"))
 

@@ -15,7 +15,8 @@ from hrsearch.build import Network, build
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.proxy.data import Dataset, load_dataset
 from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, rate_factor, validate
-from hrsearch.space import load_arch
+from hrsearch.proxy.tasks import LEARNING
+from hrsearch.space import load_arch, load_task
 from hrsearch.train.checkpoint import Row, read_state, write_rows, write_state, write_weights
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe
 
@@ -32,13 +33,14 @@ class TrainResult:
 
     folder: Path  # where its files lie
     steps: int
-    value: float  # mean IoU over the validation images at the end
+    metric: str  # mIoU, top-1 or PCK@0.1
+    value: float  # over the validation images at the end
     best: float  # and at its best
     best_step: int
 
     def __str__(self) -> str:
         best = f"best {self.best:.3f} at step {self.best_step:,}, weights in {self.folder / BEST}"
-        return f"mIoU {self.value:.3f} after {self.steps:,} steps; {best}"
+        return f"{self.metric} {self.value:.3f} after {self.steps:,} steps; {best}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class Run:
     data: Dataset
     digest: str  # of the architecture
     learner: Learner
+
+    @property
+    def metric(self) -> str:
+        """What its score is called."""
+        return LEARNING[self.data.task].metric
+
+    @property
+    def column(self) -> str:
+        """And in the table of its steps."""
+        return self.metric.lower()
 
 
 def train(folder: Path, *, data: str | None = None, steps: int | None = None, device: str | None = None) -> TrainResult:
@@ -87,7 +99,8 @@ def _device(name: str | None) -> torch.device:
 
 
 def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
-    data = load_dataset(recipe.data, image=recipe.image, train_images=recipe.train_images, val_images=recipe.val_images)
+    sizes = {"image": recipe.image, "train_images": recipe.train_images, "val_images": recipe.val_images}
+    data = load_dataset(recipe.data, **sizes, task=load_task(folder / "arch.yaml"))
     torch.manual_seed(recipe.seed)
     network = build(load_arch(folder / "arch.yaml"), classes=len(data.classes), drop_path=recipe.drop_path)
     if recipe.start == "weights" and (folder / WEIGHTS).is_file():
@@ -148,17 +161,17 @@ def _rows(run: Run, earlier: list[Row]) -> Iterator[Row]:
                 "step": step + 1,
                 "loss": sum(losses) / len(losses),
                 "rate": recipe.rate * rate_factor(recipe, step),
-                "miou": validate(run.learner, run.data, recipe),
+                run.column: validate(run.learner, run.data, recipe),
                 "seconds": round(time.perf_counter() - clock, 3),
             }
             losses.clear()
-            bar.set_postfix(loss=f"{row['loss']:.3f}", mIoU=f"{row['miou']:.3f}")
+            bar.set_postfix({"loss": f"{row['loss']:.3f}", run.metric: f"{row[run.column]:.3f}"})
             yield row
 
 
 def _keep(run: Run, rows: list[Row]) -> None:
     """The best weights first: a run killed before the checkpoint writes them again, the same."""
-    if rows[-1] is _best(rows):
+    if rows[-1] is _best(run, rows):
         write_weights(run.folder / BEST, run.learner.network)
     state = {
         "identity": _identity(run),
@@ -171,10 +184,10 @@ def _keep(run: Run, rows: list[Row]) -> None:
     write_rows(run.folder / METRICS, rows)
 
 
-def _best(rows: list[Row]) -> Row:
-    return max(rows, key=lambda row: row["miou"])
+def _best(run: Run, rows: list[Row]) -> Row:
+    return max(rows, key=lambda row: row[run.column])
 
 
 def _result(run: Run, rows: list[Row]) -> TrainResult:
-    best = _best(rows)
-    return TrainResult(run.folder, int(rows[-1]["step"]), rows[-1]["miou"], best["miou"], int(best["step"]))
+    last, best = rows[-1], _best(run, rows)
+    return TrainResult(run.folder, int(last["step"]), run.metric, last[run.column], best[run.column], int(best["step"]))

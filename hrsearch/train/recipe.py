@@ -15,7 +15,7 @@ LONGER = 20  # times the proxy's steps
 class Recipe(Section):
     """How an exported network is trained: the data, the crop and the schedule."""
 
-    data: str = "digits"  # or a folder that holds images/ and masks/
+    data: str = "digits"  # or a folder
     image: Positive = 64  # side of the square images, pixels
     train_images: Positive = 16384  # at most
     val_images: Positive = 512  # at most

@@ -2,27 +2,33 @@
 
 from pathlib import Path
 
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, suggestion
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
 from hrsearch.proxy.data.digits import digits
 from hrsearch.proxy.data.folder import folder
 from hrsearch.registry import DATASETS
+from hrsearch.task import TASKS
 
 __all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "load_dataset"]
 
 
-def load_dataset(data: str, *, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
-    """The data set of that registered name ("digits"), else the folder at that path.
+def load_dataset(
+    data: str, *, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment"
+) -> Dataset:
+    """The data set of that registered name ("digits"), else the folder at that path, with labels for the task.
 
     `image` is the side of the square images, in pixels; `train_images` and `val_images` are how many to make, or to
     take at most. Anything else is an InputError.
     """
+    if task not in TASKS:
+        raise InputError(f"task {task!r} does not exist; {suggestion(task, TASKS)}")
     if data in DATASETS and data != "folder":
-        made: Dataset = DATASETS[data](image=image, train_images=train_images, val_images=val_images, seed=seed)
-        return made
-    if not Path(data).is_dir():
-        raise InputError(
-            f"data {data!r}: no such data set or folder; "
-            "give 'digits', 'six_digits' or a folder that holds images/ and masks/"
+        made: Dataset = DATASETS[data](
+            image=image, train_images=train_images, val_images=val_images, seed=seed, task=task
         )
-    return folder(Path(data), image=image, train_images=train_images, val_images=val_images, seed=seed)
+        return made
+    own = TASKS[task].folder
+    if not Path(data).is_dir():
+        choices = "give 'digits' or 'six_digits'" if own is None else f"give 'digits', 'six_digits' or {own}"
+        raise InputError(f"data {data!r}: no such data set or folder; {choices}")
+    return folder(Path(data), image=image, train_images=train_images, val_images=val_images, seed=seed, task=task)

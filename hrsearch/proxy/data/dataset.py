@@ -24,13 +24,21 @@ IGNORE = 255  # the label of pixels that count neither in the loss nor in the me
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, 3, H, W) and a class per pixel (N, H, W), both uint8; 255 is no class."""
+    """Images (N, 3, H, W), uint8, and their labels, which the task shapes.
+
+    "segment": a class per pixel (N, H, W), uint8; 255 is no class. "classify": a class per image (N,), int64. "pose": K
+    keypoints (N, K, 3), float32: x and y in pixels from the upper left corner, and 1 if it is visible, else 0.
+    """
 
     images: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def to(self, device: torch.device) -> "Split":
+        """The same on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,15 @@ class Dataset:
 
     train: Split
     val: Split
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # or the keypoints' names
     mirrors: bool  # whether an image flipped left to right is as good an image
     split: str  # 16 hexadecimal digits: equal exactly for equal images, labels and split
     mean: tuple[float, float, float]  # of the training images by channel, in 0..1
     std: tuple[float, float, float]
+    task: str = "segment"  # what the labels are for
 
 
-def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool) -> Dataset:
+def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool, task: str = "segment") -> Dataset:
     """The data set of these two splits, with its statistics and its hash."""
     sample = train.images[: max(SAMPLE // train.images[0, 0].numel(), 1)].float() / 255
     std, mean = torch.std_mean(sample, dim=(0, 2, 3))
@@ -56,7 +65,7 @@ def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: b
     red, green, blue = mean.tolist()
     red_std, green_std, blue_std = std.clamp(min=1e-3).tolist()
     return Dataset(
-        train, val, classes, mirrors, content.hexdigest()[:16], (red, green, blue), (red_std, green_std, blue_std)
+        train, val, classes, mirrors, content.hexdigest()[:16], (red, green, blue), (red_std, green_std, blue_std), task
     )
 
 
@@ -86,7 +95,7 @@ def _write(data: Dataset, place: Path) -> None:
     try:
         for name, tensor in _arrays(data).items():
             np.save(draft / f"{name}.npy", tensor.numpy())
-        facts = {key: getattr(data, key) for key in ("classes", "mirrors", "split", "mean", "std")}
+        facts = {key: getattr(data, key) for key in ("classes", "mirrors", "split", "mean", "std", "task")}
         (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         os.replace(draft, place)
     except OSError as error:
@@ -110,9 +119,8 @@ def _read(place: Path) -> Dataset:
     train, val = (
         Split(_mapped(place / f"{n}_images.npy"), _mapped(place / f"{n}_labels.npy")) for n in ("train", "val")
     )
-    return Dataset(
-        train, val, tuple(facts["classes"]), facts["mirrors"], facts["split"], tuple(facts["mean"]), tuple(facts["std"])
-    )
+    facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    return Dataset(train, val, **facts)  # one kept before there were other tasks says none: it is to segment
 
 
 def _mapped(path: Path) -> Tensor:

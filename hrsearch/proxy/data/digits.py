@@ -1,10 +1,13 @@
-"""Scenes of real handwritten digits at several scales on real photographs, a class per pixel. Needs no download.
+"""Scenes of real handwritten digits at several scales on real photographs, for every task. Needs no download.
+
+To segment, a class per pixel of up to 16 digits; to classify, which one a single digit is; for poses, where the middle
+of each kind of digit lies, of which a scene shows one at most.
 
 Digits: UCI optical recognition of handwritten digits (Alpaydin and Kaynak, 1998), 1,797 of 8 x 8 pixels. Photographs:
 `china.jpg` and `flower.jpg` of scikit-learn (CC BY 2.0). Small digits can only be told apart at a fine resolution,
 large ones only with context: their sides span strides 4 to 32.
 
-Shapes: N scenes, S digits a scene at most, H = W the side of a scene in pixels.
+Shapes: N scenes, S digits a scene at most, K kinds of digits, H = W the side of a scene in pixels.
 """
 
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ SIX = (0, 1, 3, 4, 6, 7)  # those told apart soonest
 SLOTS = 16  # digits that a scene is offered, the largest first
 SMALLEST = 14.0  # side of the smallest digit, pixels
 LARGEST = 0.7  # side of the largest digit, of the scene's side
+ALONE = (0.4, 0.8)  # sides of a digit that is alone: whole images teach little each, so that it must stand out
+POINTED = 0.4  # side of the largest digit of a pose: several fit, so that they must be told apart
 TRIES = 8  # places that a digit is offered; it is left out where none is free
 DIMMED = 0.4  # brightness of the photographs: ink stands out, so that short training learns to tell digits apart
 CHUNK = 256  # scenes made at once, to bound memory
@@ -49,28 +54,33 @@ class Places:
 
 
 @DATASETS.add("digits")
-def digits(*, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
-    """Scenes of `image` x `image` pixels: background and ten digits. Validation has other digits and photo parts."""
-    return _made(tuple(range(10)), image, train_images, val_images, seed)
+def digits(*, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment") -> Dataset:
+    """Scenes of `image` x `image` pixels with ten digits. Validation has other digits and photo parts.
+
+    The classes are the digits, and the background in front of them to segment.
+    """
+    return _made(tuple(range(10)), image, train_images, val_images, seed, task)
 
 
 @DATASETS.add("six_digits")
-def six_digits(*, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
+def six_digits(*, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment") -> Dataset:
     """The same scenes with six of the digits: a short training gets further, so that its score ranks sooner."""
-    return _made(SIX, image, train_images, val_images, seed)
+    return _made(SIX, image, train_images, val_images, seed, task)
 
 
-def _made(kept: tuple[int, ...], image: int, train_images: int, val_images: int, seed: int) -> Dataset:
+def _made(kept: tuple[int, ...], image: int, train_images: int, val_images: int, seed: int, task: str) -> Dataset:
     if image < 2 * SMALLEST:
         raise InputError(f"digits need images of at least {2 * SMALLEST:.0f} pixels, but got {image}")
 
     def make() -> Dataset:
         generator = torch.Generator().manual_seed(seed)
-        train = _split(_source(kept, validation=False), train_images, image, generator)
-        val = _split(_source(kept, validation=True), val_images, image, generator)
-        return dataset_of(train, val, ("background", *map(str, kept)), mirrors=False)
+        train = _split(_source(kept, validation=False), train_images, image, task, generator)
+        val = _split(_source(kept, validation=True), val_images, image, task, generator)
+        names = ("background", *map(str, kept)) if task == "segment" else tuple(map(str, kept))
+        return dataset_of(train, val, names, mirrors=False, task=task)
 
-    return stored(f"digits{VERSION}-{len(kept)}-{image}px-{train_images}-{val_images}-seed{seed}", make)
+    kind = f"{len(kept)}" if task == "segment" else f"{len(kept)}-{task}"
+    return stored(f"digits{VERSION}-{kind}-{image}px-{train_images}-{val_images}-seed{seed}", make)
 
 
 def _source(kept: tuple[int, ...], *, validation: bool) -> Source:
@@ -86,24 +96,69 @@ def _source(kept: tuple[int, ...], *, validation: bool) -> Source:
     return Source(glyphs, classes, photos[..., cut:] if validation else photos[..., :cut])
 
 
-def _split(source: Source, count: int, image: int, generator: Generator) -> Split:
+def _split(source: Source, count: int, image: int, task: str, generator: Generator) -> Split:
     sizes = [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
-    scenes = [_scenes(source, size, image, generator) for size in sizes]
+    scenes = [SCENES[task](source, size, image, generator) for size in sizes]
     return Split(torch.cat([images for images, _ in scenes]), torch.cat([labels for _, labels in scenes]))
 
 
-def _scenes(source: Source, count: int, image: int, generator: Generator) -> tuple[Tensor, Tensor]:
+def _masked(source: Source, count: int, image: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Images of many digits and a class per pixel (N, H, W), 0 for the background."""
     canvas = _backgrounds(source.photos, count, image, generator)
     labels = torch.zeros(count, image, image, dtype=torch.uint8)
-    places = _places(count, image, generator)
+    places = _places(count, SLOTS, (SMALLEST, LARGEST * image), image, generator)
     for slot in range(SLOTS):
         chosen = torch.randint(len(source.classes), (count,), generator=generator)
-        grid = _grid(places, slot, image, generator)
-        glyphs = source.glyphs[chosen] * places.free[:, slot, None, None, None]
-        ink, silhouette = F.grid_sample(glyphs, grid, align_corners=False).chunk(2, dim=1)
-        canvas = _drawn(canvas, ((ink - 0.2) / 0.3).clamp(0, 1), generator)
-        labels = torch.where(silhouette[:, 0] > 0.4, source.classes[chosen][:, None, None], labels)
-    return (canvas * 255).round().to(torch.uint8), labels
+        canvas, silhouette = _with_digit(canvas, source.glyphs[chosen], places, slot, generator)
+        labels = torch.where(silhouette > 0.4, source.classes[chosen][:, None, None], labels)
+    return _bytes(canvas), labels
+
+
+def _named(source: Source, count: int, image: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Images of one digit and which it is, (N,) from 0."""
+    canvas = _backgrounds(source.photos, count, image, generator)
+    places = _places(count, 1, (ALONE[0] * image, ALONE[1] * image), image, generator)
+    chosen = torch.randint(len(source.classes), (count,), generator=generator)
+    canvas, _ = _with_digit(canvas, source.glyphs[chosen], places, 0, generator)
+    return _bytes(canvas), source.classes[chosen].long() - 1
+
+
+def _pointed(source: Source, count: int, image: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Images of digits that all differ and the middle of each kind (N, K, 3): x and y in pixels, 1 if it is there."""
+    canvas = _backgrounds(source.photos, count, image, generator)
+    kinds = int(source.classes.max())
+    places = _places(count, kinds, (SMALLEST, max(POINTED * image, SMALLEST)), image, generator)
+    order = torch.rand(count, kinds, generator=generator).argsort(dim=1)  # the kind in each slot
+    for slot in range(kinds):
+        chosen = _one_of(source.classes, order[:, slot] + 1, generator)
+        canvas, _ = _with_digit(canvas, source.glyphs[chosen], places, slot, generator)
+    points = torch.stack([places.x, places.y, places.free.float()], dim=2)
+    return _bytes(canvas), torch.zeros_like(points).scatter(1, order[:, :, None].expand(-1, -1, 3), points)
+
+
+SCENES = {"segment": _masked, "classify": _named, "pose": _pointed}
+
+
+def _one_of(classes: Tensor, wanted: Tensor, generator: Generator) -> Tensor:
+    """(N,) the index of a digit of each wanted class."""
+    by_class, counts = classes.long().argsort(stable=True), torch.bincount(classes.long())
+    first = counts.cumsum(0) - counts
+    among = (_uniform(0, 1, wanted.shape, generator) * counts[wanted]).long()
+    return by_class[first[wanted] + among]
+
+
+def _with_digit(
+    canvas: Tensor, glyphs: Tensor, places: Places, slot: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """The scenes with their glyph (N, 2, 10, 10) of this slot, and its silhouette (N, H, W) in 0..1."""
+    grid = _grid(places, slot, canvas.shape[-1], generator)
+    drawn = glyphs * places.free[:, slot, None, None, None]
+    ink, silhouette = F.grid_sample(drawn, grid, align_corners=False).chunk(2, dim=1)
+    return _drawn(canvas, ((ink - 0.2) / 0.3).clamp(0, 1), generator), silhouette[:, 0]
+
+
+def _bytes(canvas: Tensor) -> Tensor:
+    return (canvas * 255).round().to(torch.uint8)
 
 
 def _backgrounds(photos: Tensor, count: int, image: int, generator: Generator) -> Tensor:
@@ -130,12 +185,16 @@ def _backgrounds(photos: Tensor, count: int, image: int, generator: Generator) -
     return canvas * DIMMED
 
 
-def _places(count: int, image: int, generator: Generator) -> Places:
-    """Places without overlap: each digit takes that of its tries which is farthest from the larger digits."""
-    ratio = _uniform(0, 1, (count, SLOTS), generator).sort(dim=1, descending=True).values
-    side = SMALLEST * (LARGEST * image / SMALLEST) ** ratio
-    x, y, free = torch.zeros(count, SLOTS), torch.zeros(count, SLOTS), torch.zeros(count, SLOTS, dtype=torch.bool)
-    for slot in range(SLOTS):
+def _places(count: int, slots: int, sides: tuple[float, float], image: int, generator: Generator) -> Places:
+    """Places without overlap: each digit takes that of its tries which is farthest from the larger digits.
+
+    `sides` are those of the smallest and the largest digit, in pixels.
+    """
+    smallest, largest = sides
+    ratio = _uniform(0, 1, (count, slots), generator).sort(dim=1, descending=True).values
+    side = smallest * (largest / smallest) ** ratio
+    x, y, free = torch.zeros(count, slots), torch.zeros(count, slots), torch.zeros(count, slots, dtype=torch.bool)
+    for slot in range(slots):
         room = (image - side[:, slot, None]).expand(-1, TRIES)
         try_x = side[:, slot, None] / 2 + room * _uniform(0, 1, room.shape, generator)
         try_y = side[:, slot, None] / 2 + room * _uniform(0, 1, room.shape, generator)

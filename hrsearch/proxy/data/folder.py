@@ -1,23 +1,36 @@
-"""A person's own images and masks."""
+"""A person's own images: with masks to segment, in a folder per class to classify."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from hrsearch.errors import InputError
+from hrsearch.proxy.data.classes import class_folder
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, stored
+from hrsearch.proxy.data.pictures import opened, pictures_in, pixels_of, squared, state_of
 from hrsearch.registry import DATASETS
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 Pair = tuple[Path, Path]  # an image and its mask
 
 
 @DATASETS.add("folder")
-def folder(path: Path, *, image: int, train_images: int, val_images: int, seed: int = 0) -> Dataset:
+def folder(
+    path: Path, *, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment"
+) -> Dataset:
+    """The data in a person's folder. An InputError for a task whose labels cannot be read from one, and see there."""
+    if task == "segment":
+        return mask_folder(path, image, train_images, val_images, seed)
+    if task == "classify":
+        return class_folder(path, image, train_images, val_images, seed)
+    raise InputError(
+        f"{path}: labels for task {task!r} cannot be read from a folder yet; give 'digits' or 'six_digits'"
+    )
+
+
+def mask_folder(path: Path, image: int, train_images: int, val_images: int, seed: int) -> Dataset:
     """The data in `path/images` (png, jpg, bmp) and `path/masks` (png of class indices, 255 ignored), paired by name.
 
     A seeded fifth of the pairs is for validation, at most `val_images`; of the others at most `train_images` are for
@@ -35,7 +48,8 @@ def folder(path: Path, *, image: int, train_images: int, val_images: int, seed: 
         return dataset_of(_split(train, image), _split(val, image), _classes(pairs), mirrors=True)
 
     # The counts that were taken, not those asked for: more than there is makes no other data set.
-    return stored(f"folder-{_state(path, pairs)}-{image}px-{len(train)}-{len(val)}-seed{seed}", make)
+    state = state_of(path, (file for pair in pairs for file in pair))
+    return stored(f"folder-{state}-{image}px-{len(train)}-{len(val)}-seed{seed}", make)
 
 
 def _pairs(path: Path) -> list[Pair]:
@@ -43,7 +57,7 @@ def _pairs(path: Path) -> list[Pair]:
         if not (path / name).is_dir():
             raise InputError(f"{path / name}: no such folder; data is a folder that holds images/ and masks/")
     masks = {mask.stem: mask for mask in (path / "masks").glob("*.png")}
-    images = sorted(file for file in (path / "images").iterdir() if file.suffix.lower() in IMAGES)
+    images = pictures_in(path / "images")
     pairs = [(file, masks[file.stem]) for file in images if file.stem in masks]
     if len(pairs) < 2:
         raise InputError(
@@ -53,15 +67,6 @@ def _pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def _state(path: Path, pairs: list[Pair]) -> str:
-    """Identity of the files as they are now: names, sizes and times of change."""
-    content = hashlib.sha256(str(path.resolve()).encode())
-    for file in (file for pair in pairs for file in pair):
-        facts = file.stat()
-        content.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return content.hexdigest()[:16]
-
-
 def _split(pairs: list[Pair], image: int) -> Split:
     both = [_square(pair, image) for pair in pairs]
     return Split(torch.stack([picture for picture, _ in both]), torch.stack([mask for _, mask in both]))
@@ -69,29 +74,15 @@ def _split(pairs: list[Pair], image: int) -> Split:
 
 def _square(pair: Pair, image: int) -> tuple[Tensor, Tensor]:
     """(3, H, W) and (H, W), uint8."""
-    picture, mask = _opened(pair[0]).convert("RGB"), _mask(pair[1])
+    picture, mask = opened(pair[0]), _mask(pair[1])
     if picture.size != mask.size:
         raise InputError(f"{pair[1]}: {_size(mask)} pixels, but its image {pair[0].name} has {_size(picture)}")
-    scale = image / min(picture.size)
-    size = (max(round(picture.width * scale), image), max(round(picture.height * scale), image))
-    left, top = (size[0] - image) // 2, (size[1] - image) // 2
-    box = (left, top, left + image, top + image)
-    pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR).crop(box), dtype=np.uint8)
-    indices = np.asarray(mask.resize(size, Image.Resampling.NEAREST).crop(box), dtype=np.uint8)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1), torch.from_numpy(indices.copy())
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
-    return picture
+    indices = np.asarray(squared(mask, image, Image.Resampling.NEAREST), dtype=np.uint8)
+    return pixels_of(picture, image), torch.from_numpy(indices.copy())
 
 
 def _mask(path: Path) -> Image.Image:
-    mask = _opened(path)
+    mask = opened(path)
     if mask.mode not in ("L", "P", "1"):
         raise InputError(f"{path}: a mask has one channel of class indices 0 to 255, but this one is {mask.mode}")
     # The indices themselves: a palette's colours are only for the eye, and bilevel masks hold 0 and 1.
