@@ -1,6 +1,6 @@
 """Our networks and blocks against direct implementations of the same formulas, in one run.
 
-    python benchmarks/blocks.py            # some 25 minutes on two cores
+    python benchmarks/blocks.py            # some 40 minutes
     python benchmarks/blocks.py --quick    # three minutes: 224 x 224, one thread
 
 `benchmarks/plain/` writes HRFormer-T and HRViT-b1 down as their papers read. It is given our weights, both must deliver
@@ -11,13 +11,13 @@ it held before the first run. Batch 1, float32.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,13 +97,13 @@ def _of_hrformer(ours: Part, plain: Part) -> Iterator[Pair]:
         (18, 4, "stages.2.branches.0.0", "stage2.0.branches.0.0"),
         (72, 16, "stages.3.branches.2.0", "stage3.0.branches.2.0"),
     ):
-        name = f"window block, {width} channels"
+        name = f"HRFormer window block, {width} channels"
         yield Pair(name, ((width, stride),), Side(ours(place), "last"), Side(plain(twin), "map"))
     feeds = Side(ours("stages.2.branches.0.0.feed"), "last"), Side(plain("stage2.0.branches.0.0.mlp"), "map")
-    yield Pair("CFFN, 18 channels", ((18, 4),), *feeds)
+    yield Pair("HRFormer CFFN, 18 channels", ((18, 4),), *feeds)
     module: Any = plain("stage4.0")
     maps = ((18, 4), (36, 8), (72, 16), (144, 32))
-    yield Pair("fusion", maps, Side(ours("stages.7.link.fuse"), "last"), Side(module, "map", module.fuse))
+    yield Pair("HRFormer fusion", maps, Side(ours("stages.7.link.fuse"), "last"), Side(module, "map", module.fuse))
 
 
 def _of_hrvit(ours: Part, plain: Part) -> Iterator[Pair]:
@@ -111,12 +111,12 @@ def _of_hrvit(ours: Part, plain: Part) -> Iterator[Pair]:
         (32, 4, "stages.1.branches.0.0", "features.1.branches.0.0"),
         (128, 16, "stages.3.branches.2.0", "features.5.branches.2.0"),
     ):
-        name = f"cross block, {width} channels"
+        name = f"HRViT cross block, {width} channels"
         yield Pair(name, ((width, stride),), Side(ours(place), "last"), Side(plain(twin), "tokens"))
     feeds = Side(ours("stages.1.branches.0.0.feed"), "pixels"), Side(plain("features.1.branches.0.0.ffn"), "tokens")
-    yield Pair("MixCFN, 32 channels", ((32, 4),), *feeds)
+    yield Pair("HRViT MixCFN, 32 channels", ((32, 4),), *feeds)
     maps = ((32, 4), (64, 8), (128, 16), (256, 32))
-    yield Pair("fusion", maps, Side(_fusion(ours("stages.6.link")), "last"), Side(plain("features.10"), "map"))
+    yield Pair("HRViT fusion", maps, Side(_fusion(ours("stages.6.link")), "last"), Side(plain("features.10"), "map"))
 
 
 def _fusion(link: nn.Module) -> Link:
@@ -180,7 +180,8 @@ def training(side: Side, maps: list[Tensor]) -> Callable[[], object]:
 
     def run() -> None:
         side.module.train()
-        torch.stack([out.square().mean() for out in _listed(side(*arguments))]).sum().backward()  # type: ignore[no-untyped-call]
+        out = _listed(side(*arguments))
+        torch.autograd.backward(out, [torch.ones_like(each) for each in out])
         side.module.zero_grad(set_to_none=True)
 
     return run
@@ -218,20 +219,26 @@ def interval(samples: list[float]) -> tuple[float, float]:
 
 
 def peak_mib(name: str, which: str, mode: str, side: int) -> float:
-    """MiB that two runs of a network add to the peak of a fresh process."""
+    """MiB that two runs of a network add to the peak of a fresh process, the median of three: allocators differ."""
     command = [sys.executable, __file__, "--peak", name, which, mode, str(side)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(out.split()[-1])
+    outs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    return statistics.median(float(out.split()[-1]) for out in outs)
 
 
 def _report_peak(name: str, which: str, mode: str, side: int) -> None:
     torch.set_num_threads(1)
     pair = next(pairs(name))
     run = MODES[mode](pair.ours if which == "ours" else pair.plain, pair.inputs(side))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _resident_mib("VmRSS")
     run()
     run()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(_resident_mib("VmHWM") - before)
+
+
+def _resident_mib(what: str) -> float:
+    """Memory of this process that the system tells under this name, "VmRSS" now and "VmHWM" at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
 def main() -> None:

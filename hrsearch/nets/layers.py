@@ -9,7 +9,7 @@ class Layers(nn.Sequential):
     """Layers one after the other: (B, C, H, W) -> (B, C', H', W').
 
     As `nn.Sequential`, but where a batch norm only scales (eval mode) it is folded into the convolution before it: that
-    saves a pass over the map, 13 % of HRFormer-T at 512 x 512 on the CPU. The weights keep their names and values.
+    saves a pass over the map; such norms take 10 % of HRFormer-T at 512 x 512 on the CPU. Names and values stay.
     """
 
     def forward(self, x: Tensor) -> Tensor:
