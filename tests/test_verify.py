@@ -104,7 +104,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("image: 224", "imag: 224", "did you mean 'image'"),
         ("flops: 1601508352", "flops: 1601508352, convention: binry", "did you mean 'binary'"),
         ("flops: 1601508352", "flops: 1601508352, printed: {flops: 1.6}", "as it is printed, such as 19.7M"),
-        ("task: classify, ", "task: classfy, ", "no head for task 'classfy'"),
+        ("task: classify, ", "task: classfy, ", "task 'classfy' does not exist; did you mean 'classify'?"),
     ],
 )
 def test_a_wrong_entry_says_where(before: str, after: str, words: str, tmp_path: Path) -> None:
