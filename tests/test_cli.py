@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from inside import inside
 
 from hrsearch.cli import image_of, main
 from hrsearch.errors import InputError
@@ -197,22 +198,23 @@ def test_other_tasks_go_the_whole_road(home: Path, task: str, metric: str) -> No
     """Searched, reported, exported and trained, from a space whose own task is another one."""
     bare = "\n".join(line for line in SPACE.splitlines() if "head:" not in line)
     (home / "bare.yaml").write_text(bare)
+    (home / "inline.yaml").write_text(RUNNER.replace("kind: processes", "kind: inline"))
     asked = ("bare.yaml", "--task", task)
-    done = hrsearch(home, "run", *asked, "--runner", "quick.yaml", "--budget", "2")
+    done = inside(home, "run", *asked, "--runner", "inline.yaml", "--budget", "2")
     assert done.returncode == 0, done.stderr
     assert metric in done.stdout
     record = read_study(home / f"studies/bare_{task}")
     assert record.attributes["task"] == task
     assert [trial.attributes["score"]["metric"] for trial in record.trials] == [metric] * 2
     assert metric in (home / f"studies/bare_{task}/report.html").read_text()
-    assert hrsearch(home, "export", f"bare_{task}", "--pick", "best", "--to", task).returncode == 0
-    done = hrsearch(home, "train", task, "--steps", "4")
+    assert inside(home, "export", f"bare_{task}", "--pick", "best", "--to", task).returncode == 0
+    done = inside(home, "train", task, "--steps", "4")
     assert done.returncode == 0, done.stderr
     assert f"{metric} 0." in done.stdout
     assert metric.lower() in (home / task / "run/metrics.csv").read_text().splitlines()[0].split(",")
-    drawn = json.loads(hrsearch(home, "sample", *asked, "--json").stdout)
+    drawn = json.loads(inside(home, "sample", *asked, "--json").stdout)
     assert drawn[0]["arch"]["head"]["kind"] == task
-    assert hrsearch(home, "check", *asked, "-n", "5", "--image", "64").returncode == 0
+    assert inside(home, "check", *asked, "-n", "5", "--image", "64").returncode == 0
 
 
 def test_image() -> None:

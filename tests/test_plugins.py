@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inside import inside
 
 from hrsearch.build import build
 from hrsearch.errors import InputError
@@ -53,12 +54,12 @@ def test_a_space_brings_its_block_to_the_winner_and_its_training(home: Path) -> 
     ran = hrsearch(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "2")
     assert (ran.returncode, "2 trained, 0 failed" in ran.stdout + ran.stderr) == (0, True), ran.stderr
     moved = home / "elsewhere"
-    assert hrsearch(home, "export", "space", "--pick", "best", "--to", str(moved)).returncode == 0
+    assert inside(home, "export", "space", "--pick", "best", "--to", str(moved)).returncode == 0
     assert (moved / PLUGIN.name).read_text() == PLUGIN.read_text()
     (home / PLUGIN.name).unlink()
     trained = hrsearch(home, "train", str(moved), "--data", "digits", "--steps", "2")
     assert trained.returncode == 0, trained.stderr
-    gone = hrsearch(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
+    gone = inside(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1)
     assert "space.yaml:3: plugins[0]: no such file" in gone.stderr
 

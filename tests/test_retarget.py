@@ -1,11 +1,11 @@
 """hrsearch measure: a study's networks measured elsewhere, side by side in one study and one report."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from inside import Done, inside
 
 import hrsearch
 from hrsearch.errors import InputError
@@ -47,19 +47,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "space.yaml").write_text(SPACE)
     (home / "runner.yaml").write_text(RUNNER)
     (home / "board.py").write_text(BOARD)
-    ran = cli(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
+    ran = inside(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
     assert ran.returncode == 0, ran.stderr
     return home
 
 
-def cli(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hrsearch", *arguments]
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, timeout=300)
-
-
-def on_board(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def on_board(home: Path, *arguments: str) -> Done:
     engine = f"command: {sys.executable} board.py {{model}}"
-    return cli(home, "measure", "space", "--engine", engine, "--name", "board", *arguments)
+    return inside(home, "measure", "space", "--engine", engine, "--name", "board", *arguments)
 
 
 def record_in(home: Path) -> Record:
@@ -85,17 +80,17 @@ def test_a_study_is_measured_on_a_board(home: Path) -> None:
 
 def test_the_winner_there_is_exported(home: Path) -> None:
     on_board(home)
-    done = cli(home, "export", "space", "--on", "board", "--pick", "fastest", "--to", "there")
+    done = inside(home, "export", "space", "--on", "board", "--pick", "fastest", "--to", "there")
     assert done.returncode == 0, done.stderr
     assert json.loads((home / "there" / "numbers.json").read_text())["knobs"]["width"] == 24
-    wrong = cli(home, "export", "space", "--on", "bord")
+    wrong = inside(home, "export", "space", "--on", "bord")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     assert "has no target 'bord'; did you mean 'board'?" in wrong.stderr
 
 
 def test_devices_stand_side_by_side_in_the_report(home: Path) -> None:
     on_board(home)
-    done = cli(home, "measure", "space", "--engine", "onnx", "--image", "64x96", "--batch", "2")
+    done = inside(home, "measure", "space", "--engine", "onnx", "--image", "64x96", "--batch", "2")
     assert done.returncode == 0, done.stderr
     record = record_in(home)
     assert list(targets_of(record)) == ["board", "onnx-64x96"]
@@ -115,16 +110,16 @@ def test_a_name_stands_for_one_way_to_measure(home: Path) -> None:
     wrong = on_board(home, "--batch", "4")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     assert "target 'board' was measured with batch 1, now it is 4; give another --name" in wrong.stderr
-    slash = cli(home, "measure", "space", "--name", "a/b")
+    slash = inside(home, "measure", "space", "--name", "a/b")
     assert (slash.returncode, len(slash.stderr.splitlines())) == (2, 1)
-    engine = cli(home, "measure", "space", "--engine", "onx")
+    engine = inside(home, "measure", "space", "--engine", "onx")
     assert (engine.returncode, len(engine.stderr.splitlines())) == (2, 1)
     assert "latency engine 'onx' does not exist; did you mean 'onnx'?" in engine.stderr
     assert "onx-64x64" not in targets_of(record_in(home))
 
 
 def test_a_board_that_fails_is_told_and_asked_again_later(home: Path) -> None:
-    done = cli(home, "measure", "space", "--engine", f"command: {sys.executable} -c 1/0", "--name", "broken")
+    done = inside(home, "measure", "space", "--engine", f"command: {sys.executable} -c 1/0", "--name", "broken")
     assert done.returncode == 0
     assert done.stdout.count("ZeroDivisionError") == 3
     assert not on_target(record_in(home), "broken").trained
