@@ -1,6 +1,7 @@
 """Engines agree on what they run, say what they lack, and a program of the user's is taken at its word."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -121,6 +122,16 @@ def test_a_program_times_the_model(program: Path) -> None:
     assert (latency.median_ms, latency.low_ms, latency.high_ms) == (12.0, 11.5, 12.5)
     assert (latency.runs, latency.tries, latency.steady) == (9, 3, True)
     assert "warming up for ['64', '96', '2', '1']" in latency.output
+
+
+def test_the_program_of_the_readme_works(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(# bench\.py.*?)```", readme, re.DOTALL)
+    (tmp_path / "bench.py").write_text(code)
+    engine = f"command: {sys.executable} {tmp_path}/bench.py {{model}} {{height}} {{width}}"
+    latency = measure(small(), (64, 96), engine)
+    assert latency.runs == 10 * latency.tries
+    assert latency.median_ms > 0
 
 
 @pytest.mark.parametrize(
