@@ -9,6 +9,22 @@ from hrsearch.plugins import load_plugins
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# The files that take longest go first, so that no core ends with one of them while the other has nothing left.
+LONG = (
+    "test_cost.py",
+    "test_verify.py",
+    "test_cli.py",
+    "test_style.py",
+    "test_spaces_hrnet.py",
+    "test_nets_contracts.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--plugin", action="append", default=[], help="a file of blocks to hold to the contracts, too")
 

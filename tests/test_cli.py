@@ -89,14 +89,14 @@ def test_a_killed_search_resumes_to_its_budget(home: Path) -> None:
 
 
 def test_a_finished_search_says_so(home: Path) -> None:
-    done = hrsearch(home, "run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "6")
+    done = inside(home, "run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "6")
     assert done.returncode == 0
     assert "6 of 6 candidates are done" in done.stdout
 
 
 def test_another_protocol_is_another_study(home: Path) -> None:
     (home / "longer.yaml").write_text(RUNNER.replace("steps: 4", "steps: 5"))
-    done = hrsearch(home, "run", "tiny.yaml", "--runner", "longer.yaml", "--budget", "6")
+    done = inside(home, "run", "tiny.yaml", "--runner", "longer.yaml", "--budget", "6")
     assert done.returncode == 2
     assert "runner.proxy.steps is 4 there and 5 here" in done.stderr
 
@@ -124,7 +124,7 @@ def _states(folder: Path) -> list[str]:
 
 
 def test_a_winner_is_exported_and_trains(home: Path) -> None:
-    done = hrsearch(home, "export", "tiny", "--pick", "knee", "--to", "winner")
+    done = inside(home, "export", "tiny", "--pick", "knee", "--to", "winner")
     assert done.returncode == 0, done.stderr
     assert {"arch.yaml", "weights.safetensors", "train.yaml", "numbers.json", "README.md"} <= set(
         os.listdir(home / "winner")
@@ -132,14 +132,14 @@ def test_a_winner_is_exported_and_trains(home: Path) -> None:
     done = hrsearch(home, "train", "winner", "--data", "digits", "--steps", "4")
     assert done.returncode == 0, done.stderr
     assert "mIoU" in done.stdout
-    shown = hrsearch(home, "show", "winner/arch.yaml", "--image", "64", "--classes", "11", "--json")
+    shown = inside(home, "show", "winner/arch.yaml", "--image", "64", "--classes", "11", "--json")
     numbers = json.loads((home / "winner/numbers.json").read_text())
     assert json.loads(shown.stdout)["flops"] == numbers["flops"]
 
 
 def test_a_report_is_written_again(home: Path) -> None:
     (home / "studies/tiny/report.html").unlink()
-    assert hrsearch(home, "report", "tiny").returncode == 0
+    assert inside(home, "report", "tiny").returncode == 0
     assert "<html" in (home / "studies/tiny/report.html").read_text()
 
 
@@ -186,9 +186,9 @@ def test_check_tells_what_a_space_holds(home: Path) -> None:
 
 
 def test_sample_prints_networks_that_show_reads(home: Path) -> None:
-    printed = hrsearch(home, "sample", "tiny.yaml", "-n", "1", "--seed", "3").stdout
+    printed = inside(home, "sample", "tiny.yaml", "-n", "1", "--seed", "3").stdout
     (home / "drawn.yaml").write_text(printed.removesuffix("---\n"))
-    assert hrsearch(home, "show", "drawn.yaml").returncode == 0
+    assert inside(home, "show", "drawn.yaml").returncode == 0
     both = json.loads(hrsearch(home, "sample", "tiny.yaml", "-n", "2", "--seed", "3", "--json").stdout)
     assert both[0]["digest"] in printed
 
