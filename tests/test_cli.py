@@ -129,9 +129,9 @@ def test_a_winner_is_exported_and_trains(home: Path) -> None:
     assert {"arch.yaml", "weights.safetensors", "train.yaml", "numbers.json", "README.md"} <= set(
         os.listdir(home / "winner")
     )
-    done = hrsearch(home, "train", "winner", "--data", "digits", "--steps", "4")
-    assert done.returncode == 0, done.stderr
-    assert "mIoU" in done.stdout
+    trained = hrsearch(home, "train", "winner", "--data", "digits", "--steps", "4")
+    assert trained.returncode == 0, trained.stderr
+    assert "mIoU" in trained.stdout
     shown = inside(home, "show", "winner/arch.yaml", "--image", "64", "--classes", "11", "--json")
     numbers = json.loads((home / "winner/numbers.json").read_text())
     assert json.loads(shown.stdout)["flops"] == numbers["flops"]
