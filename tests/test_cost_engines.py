@@ -85,7 +85,7 @@ def test_what_onnx_does_not_know_fails_the_candidate() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match="engine 'onnx' needs onnxruntime; pip install onnx onnxruntime"):
+    with pytest.raises(InputError, match="engine 'onnx' needs onnxruntime; pip install onnx onnxruntime onnxscript"):
         ENGINES["onnx"](small(), torch.zeros(1, 3, 8, 8))
 
 
