@@ -49,8 +49,8 @@ def test_shipped_spaces_have_every_task(name: str, task: str) -> None:
     space = load_space(name, task)
     assert (space.task, space.name) == (task, name if task == "segment" else f"{name}_{task}")
     for arch in (space.sample(0)[1], *dict(space.known).values()):
-        with torch.device("meta"):
-            prediction = build(arch, classes=5).eval()(torch.empty(1, 3, 64, 64))
+        with torch.inference_mode():
+            prediction = build(arch, classes=5).eval()(torch.zeros(1, 3, 64, 64))
         assert prediction.shape[:2] == (1, 5)
         assert prediction.ndim == (2 if task == "classify" else 4)
 
