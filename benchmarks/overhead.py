@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from hrsearch.api import cost_counter, with_changes
+from hrsearch.api import cost_counter
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.runner import Engine, load_runner
-from hrsearch.search.driver import Event, drive
+from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.space import load_space
 
 LATENCY = {"median_ms": 1.0, "low_ms": 1.0, "high_ms": 1.0}
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     space = load_space(options.space)
-    runner = with_changes(load_runner(options.runner)).model_copy(update={"engine": Engine(kind="inline")})
+    runner = load_runner(options.runner).model_copy(update={"engine": Engine(kind="inline")})
     ends: list[float] = []
 
     def note(event: Event) -> None:
@@ -57,10 +57,9 @@ def main() -> None:
         drive(
             space,
             runner,
+            Judging(cost_counter(runner, 11), judge),
             budget=options.trials,
             folder=Path(folder) / "overhead",
-            cost_of=cost_counter(runner, 11),
-            evaluate=judge,
             attributes={},
             on_event=note,
         )

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,25 +79,20 @@ def search(
     budget: int = 200,
     *,
     name: str | None = None,
-    data: str | None = None,
-    objectives: Sequence[str] = (),
-    limits: Sequence[str] = (),
-    task: str | None = None,
     home: Path = HOME,
     command: str | None = None,
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
     """Search until the study holds `budget` candidates in total; the same call again resumes it.
 
-    `data`, `objectives` and `limits` replace what the runner says, `task` what the space says. The study lies in
-    `home / name`; its name is the space's by default, with the task where that is not the space's own. `command` is
-    what a person types to resume it, for the report.
+    Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
+    runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
+    the task where that is not the space's own. `command` is what a person types to resume it, for the report.
     """
     if budget < 1:
         raise InputError(f"budget: at least 1 candidate, but got {budget}")
-    space = space.for_task(task) if isinstance(space, Space) else load_space(space, task)
+    space = space if isinstance(space, Space) else load_space(space)
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
-    runner = with_changes(runner, data=data, objectives=objectives, limits=limits)
     folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
     return _searched(space, runner, budget, folder, told, on_event)
@@ -151,13 +145,10 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions that a score or a latency depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("hrsearch", "torch", "optuna", "fvcore", "numpy", "scikit-learn"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    from hrsearch.cost.machine import version_of
+
+    packages = ("hrsearch", "torch", "optuna", "fvcore", "numpy", "scikit-learn")
+    return {"python": platform.python_version(), **{package: version_of(package) for package in packages}}
 
 
 def _searched(
@@ -170,7 +161,7 @@ def _searched(
 ) -> Study:
     from hrsearch.evaluate import Evaluate, prepare
     from hrsearch.proxy import proxy_data
-    from hrsearch.search.driver import drive
+    from hrsearch.search.driver import Judging, drive
 
     prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
     data = proxy_data(runner.proxy, space.task)
@@ -184,10 +175,14 @@ def _searched(
     ending = drive(
         space,
         runner,
+        Judging(
+            cost_counter(runner, len(data.classes)),
+            Evaluate(runner, reference_ms, space.task, space.plugins),
+            preload=("hrsearch.evaluate",),
+            prepare=prepare,
+        ),
         budget=budget,
         folder=folder,
-        cost_of=cost_counter(runner, len(data.classes)),
-        evaluate=Evaluate(runner, reference_ms, space.task, space.plugins),
         attributes={
             "classes": list(data.classes),
             "split": data.split,
@@ -198,8 +193,6 @@ def _searched(
             **told,
         },
         on_event=note,
-        preload=("hrsearch.evaluate",),
-        prepare=prepare,
     )
     return Study(folder, ending)
 

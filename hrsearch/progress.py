@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hrsearch import api
 from hrsearch.objective import readable
-from hrsearch.runner import Measure
+from hrsearch.runner import Measure, load_runner
 from hrsearch.search.driver import Event
 from hrsearch.space import Space
 from hrsearch.study import Record, Trial, folder_of, read_study
@@ -111,17 +111,9 @@ def searched(
     progress = Progress(folder)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        study = api.search(
-            space,
-            runner or api.default_runner(),
-            budget,
-            name=name,
-            data=data,
-            objectives=objectives,
-            limits=limits,
-            command=_command(),
-            on_event=progress,
-        )
+        asked = load_runner(runner or api.default_runner())
+        how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
+        study = api.search(space, how, budget, name=name, command=_command(), on_event=progress)
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)

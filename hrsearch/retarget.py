@@ -1,6 +1,5 @@
 """Measures the networks of a study again, elsewhere or otherwise: for `hrsearch measure`. Nothing is retrained."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def _settings(record: Record, target: str, how: Measure) -> dict[str, Any]:
     asked = how.model_dump(mode="json") | {"device": device_name(how.engine)}
     known = targets_of(record).get(target)
     if known is None:
-        return asked | {"reference_ms": reference_time(how.engine, how.threads), "began": time.time()}
+        return asked | {"reference_ms": reference_time(how.engine, how.threads)}
     for key in MUST_AGREE:
         if known.get(key) != asked[key]:
             was = f"{key} {known.get(key)}"

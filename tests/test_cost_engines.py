@@ -106,7 +106,7 @@ def test_trouble_is_told() -> None:
     assert "after 4 runs of warm-up" in Timing((1.0,) * 9, (1.0,), (1.0,), (1.0,), 4, False).trouble
     wide = Timing((1.0, 1.2) * 5, (1.0,), (1.0,), (1.0,), 4, True)
     assert wide.trouble == "the interval is 18% of the median wide"
-    assert steady.with_(wide).ratios == steady.ratios + wide.ratios
+    assert steady.joined_with(wide).ratios == steady.ratios + wide.ratios
 
 
 def test_an_interval_shrinks_with_samples() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrsearch.api import search
 from hrsearch.arch import Part
 from hrsearch.build import build
 from hrsearch.errors import InputError
@@ -96,4 +95,4 @@ def test_a_task_that_a_space_cannot_serve_is_told() -> None:
         with pytest.raises(InputError, match="task 'poses' does not exist; did you mean 'pose'"):
             load("hrvit" if load is load_space else "hrvit_b1", "poses")
     with pytest.raises(InputError, match="task 'poses' does not exist"):
-        search(Space.parse(BARE), "smoke", 1, task="poses")
+        Space.parse(BARE).for_task("poses")

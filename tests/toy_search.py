@@ -18,7 +18,7 @@ from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.objective import Cost
 from hrsearch.runner import Runner
-from hrsearch.search.driver import Event, drive
+from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.space import Space
 from hrsearch.study import Record, read_study
 
@@ -79,12 +79,10 @@ def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
 
 def search(folder: Path, budget: int, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
     """Drive the toy's search; options go to the runner's search section, `engine` and `on_event` where they belong."""
-    keys = ("on_event", "preload", "prepare", "attributes", "cost_of")
-    given: dict[str, Any] = {"attributes": {}, "cost_of": cost_of} | {
-        key: options.pop(key) for key in keys if key in options
-    }
+    judging = Judging(options.pop("cost_of", cost_of), evaluate, options.pop("preload", ()))
+    told = {"attributes": options.pop("attributes", {}), "on_event": options.pop("on_event", lambda event: None)}
     runner = runner_of(options.pop("engine", None), **options)
-    return drive(Space.parse(space), runner, budget=budget, folder=folder, evaluate=evaluate, **given)
+    return drive(Space.parse(space), runner, judging, budget=budget, folder=folder, **told)
 
 
 def calls_of(folder: Path) -> list[tuple[int, str, int, float]]:

@@ -42,7 +42,7 @@ def measure(
         clock = clock_of(device, threads)
         timing, tries = timed(run, clock, seconds, device), 1
         while timing.trouble and tries < TRIES:
-            timing, tries = timing.with_(timed(run, clock, seconds, device)), tries + 1
+            timing, tries = timing.joined_with(timed(run, clock, seconds, device)), tries + 1
     scale = reference_ms or statistics.median(timing.reference) * 1e3
     low, high = interval(timing.ratios)
     return Latency(

@@ -46,7 +46,7 @@ class Timing:
         width = (high - low) / statistics.median(self.ratios)
         return f"the interval is {width:.0%} of the median wide" if width >= 2 * AGREE else ""
 
-    def with_(self, more: "Timing") -> "Timing":
+    def joined_with(self, more: "Timing") -> "Timing":
         """This measurement and another of the same network as one."""
         return Timing(
             self.ratios + more.ratios,

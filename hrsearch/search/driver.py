@@ -54,27 +54,37 @@ class Event:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class Judging:
+    """What judges candidates.
+
+    `cost_of` runs in the driver, before training; an InputError of it refuses the network. `evaluate` must pickle and
+    runs in the runner's engine, whose workers have the modules of `preload` imported and have called `prepare`.
+    """
+
+    cost_of: Callable[[Arch], Cost]
+    evaluate: Evaluate
+    preload: Sequence[str] = ()
+    prepare: Prepare | None = None
+
+
 def drive(
     space: Space,
     runner: Runner,
+    judging: Judging,
     *,
     budget: int,
     folder: Path,
-    cost_of: Callable[[Arch], Cost],
-    evaluate: Evaluate,
     attributes: Mapping[str, Any],
     on_event: Callable[[Event], None] = lambda event: None,
-    preload: Sequence[str] = (),
-    prepare: Prepare | None = None,
 ) -> str:
     """Search until the study in `folder` holds `budget` candidates, trained or failed, over all its sessions.
 
     Returns a line that says why it ended. Other drivers may work on the same study, here or elsewhere. After Ctrl-C
     (KeyboardInterrupt) or any death of this process, the same call goes on where it stopped.
 
-    `cost_of` runs here, before training; an InputError of it refuses the network. `evaluate` must pickle and runs in
-    the runner's engine, whose workers have the modules of `preload` imported and have called `prepare`. `attributes`
-    are kept with a new study. An InputError says that the study in `folder` is another one, or that nothing fits.
+    `attributes` are kept with a new study. An InputError says that the study in `folder` is another one, or that
+    nothing fits.
     """
     objectives = tuple(objective_of(name) for name in runner.search.objectives)
     limits = tuple(parse_limit(text) for text in runner.search.limits)
@@ -84,10 +94,10 @@ def drive(
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
         ledger.set(budget=budget)
         interruption = stack.enter_context(Interruption())
-        plan = Plan(space, how, limits, budget, interruption.allowing(cost_of))
-        engine = engine_of(runner.engine, preload, prepare)
+        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of))
+        engine = engine_of(runner.engine, judging.preload, judging.prepare)
         stack.callback(engine.shutdown, cancel_futures=True)
-        return _Session(plan, ledger, engine, workers_of(runner.engine), evaluate, on_event, interruption).run()
+        return _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption).run()
 
 
 class _Session:
