@@ -102,35 +102,50 @@ def sample(
 
 @app.command()
 def show(
-    network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A published network such as hrvit_b1, or a network's YAML file.")
+    ],
     image: Image = None,
     classes: Classes = 1000,
     task: Task = None,
     weights: Annotated[Path | None, typer.Option(help="Released weights to try: .safetensors, .pth or .pt.")] = None,
     family: Annotated[str | None, typer.Option(help="Whose names these have; by default the network's.")] = None,
+    ms: Annotated[bool, typer.Option("--ms", help="Measure it here: milliseconds of every row.")] = False,
+    parts: Annotated[bool, typer.Option("--parts", help="A row for every part, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """A network as a table: per stage and branch its map, channels, blocks, parameters and FLOPs."""
+    """A network as a bill: per stage, branch and part its map, parameters, FLOPs and milliseconds."""
     from hrsearch.cost import cost
     from hrsearch.space import load_arch
-    from hrsearch.table import json_of, rows_of, summary_of, text_of
+    from hrsearch.table import by_place, certificate_of, json_of, rows_of, summary_of, text_of
 
-    arch = load_arch(network, task)
+    arch = load_arch(name, task)
     size = image_of(image) if image else arch.image or (224, 224)
     counted = cost(arch, size, classes)
-    rows = rows_of(arch, counted, size)
+    latency, paid = None, None
+    if ms:
+        from hrsearch.build import build
+        from hrsearch.cost import bill_of, measure
+
+        network = build(arch, classes)
+        latency = measure(network, size)
+        paid = bill_of(network, size).scaled_to(latency.median_ms)
+    spent = {**paid.parts, "": paid.between} if paid else None
+    rows = rows_of(arch, counted, size, spent, parts)
     loaded = None
     if weights is not None:
         from hrsearch.released.file import family_of, fit
 
-        loaded = fit(arch, classes, weights, family or family_of(network))
+        loaded = fit(arch, classes, weights, family or family_of(name))
     if as_json:
         told = json_of(arch, rows, counted, size, classes) | ({"weights": asdict(loaded)} if loaded else {})
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(told | ({"latency": asdict(latency)} if latency else {}), indent=2))
     else:
-        typer.echo(f"{text_of(rows, counted)}\n\n{summary_of(counted, size, classes)}")
-        if loaded:
-            typer.echo(loaded)
+        typer.echo(f"{text_of(rows, counted)}\n\n{text_of(by_place(arch, counted, spent), counted)}\n")
+        typer.echo(summary_of(counted, size, classes))
+        for line in (latency and certificate_of(latency), loaded):
+            if line:
+                typer.echo(line)
 
 
 @app.command()

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from hrsearch.arch import by_place
 from hrsearch.build import Network, build
 from hrsearch.candidate import Candidate, Judgement, weights_path
-from hrsearch.cost import measure
+from hrsearch.cost import bill_of, measure
 from hrsearch.errors import CandidateFailed
 from hrsearch.objective import Limit, parse_limit
 from hrsearch.plugins import load_plugins
@@ -40,7 +41,7 @@ class Evaluate:
         data = proxy_data(proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
-        known: dict[str, Any] = {"latency": asdict(self._latency(network))}
+        known = self._timed(network)
         broken = None if candidate.known else self._broken(known)
         if broken:
             return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
@@ -48,17 +49,18 @@ class Evaluate:
         _save(network, weights_path(candidate.folder, candidate.number))
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
-    def _latency(self, network: Network) -> Any:
-        how = self.runner.measure
-        return measure(
-            network,
-            network.arch.image or how.image,
-            how.engine,
-            batch=how.batch,
-            threads=how.threads,
-            seconds=how.seconds,
-            reference_ms=self.reference_ms,
-        )
+    def _timed(self, network: Network) -> dict[str, Any]:
+        """The latency and, where the engine runs part after part, the bill of it."""
+        how, image = self.runner.measure, network.arch.image or self.runner.measure.image
+        settings = {"batch": how.batch, "threads": how.threads}
+        latency = measure(network, image, how.engine, seconds=how.seconds, reference_ms=self.reference_ms, **settings)
+        known: dict[str, Any] = {"latency": asdict(latency)}
+        if how.engine == "eager":
+            paid = bill_of(network, image, seconds=how.seconds / 10, **settings).scaled_to(latency.median_ms)
+            spent = {**paid.parts, "": paid.between}
+            known["part_ms"] = [round(each, 4) for each in spent.values()]
+            known["ms_by_place"] = {place: round(each, 4) for place, each in by_place(network.arch, spent).items()}
+        return known
 
     def _broken(self, known: dict[str, Any]) -> Limit | None:
         limits = [parse_limit(text) for text in self.runner.search.limits]

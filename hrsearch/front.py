@@ -35,6 +35,23 @@ def non_dominated(points: Points, directions: Sequence[str]) -> list[int]:
     return on_front
 
 
+def not_surely_dominated(low: Points, high: Points, directions: Sequence[str]) -> list[int]:
+    """The indices of the points that no other one beats beyond their noise, in ascending order.
+
+    A point may lie anywhere between its rows of `low` and `high`. It is surely beaten by one whose worst values are at
+    least as good as its best ones in every objective, and better in one. Where both are equal: `non_dominated`.
+    """
+    one, other = _gains(low, directions), _gains(high, directions)
+    best, worst = np.maximum(one, other), np.minimum(one, other)
+    finite = np.isfinite(best).all(axis=1) & np.isfinite(worst).all(axis=1)
+    beating = _front(worst[finite])
+    return [index for index in np.flatnonzero(finite).tolist() if not _is_beaten(best[index], beating)]
+
+
+def _is_beaten(gains: Rows, by: Rows) -> bool:
+    return bool(((by >= gains).all(axis=1) & (by > gains).any(axis=1)).any())
+
+
 def hypervolume(points: Points, directions: Sequence[str], reference: Sequence[float]) -> float:
     """The volume between the points and `reference`, in the objectives' own units; exact.
 

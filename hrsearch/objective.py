@@ -73,6 +73,17 @@ class Objective:
     direction: Literal["maximize", "minimize"]
     of: Callable[[Mapping[str, Any]], float | None]
     label: str
+    measured: str | None = None  # the attribute that holds the interval, where it is measured with noise
+    ends: tuple[str, str] = ("low", "high")  # the interval's keys there
+
+    def interval(self, attributes: Mapping[str, Any]) -> tuple[float, float] | None:
+        """The lowest and the highest value that the noise of its measurement allows; None where it is not known."""
+        value = self.of(attributes)
+        if value is None:
+            return None
+        known = (attributes.get(self.measured) or {}) if self.measured else {}
+        low, high = (known.get(end) for end in self.ends)
+        return (value if low is None else low), (value if high is None else high)
 
 
 def _inside(attribute: str, key: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -88,7 +99,15 @@ OBJECTIVES = {
     for objective in (
         Objective("score", "", "maximize", _inside("score", "value"), "score"),
         Objective("flops", "", "minimize", _plain("flops"), "FLOPs (multiply-accumulates)"),
-        Objective("latency", "ms", "minimize", _inside("latency", "median_ms"), "latency (ms)"),
+        Objective(
+            "latency",
+            "ms",
+            "minimize",
+            _inside("latency", "median_ms"),
+            "latency (ms)",
+            "latency",
+            ("low_ms", "high_ms"),
+        ),
         Objective("params", "", "minimize", _plain("params"), "parameters"),
     )
 }

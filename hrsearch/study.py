@@ -10,6 +10,9 @@ network reads. What else is known of it stands in its user attributes, under the
 | known | name of the published network; absent for a drawn one |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
+| part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |
+| flops_by_place, ms_by_place | the same added up: the branches of each stride, links, head, between the parts |
+| expected_ms | the latency that the parts of earlier networks let expect, before it was measured |
 | score | a `Score` as a mapping |
 | outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
 | reason | why it was refused or failed |
@@ -38,7 +41,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from hrsearch.errors import InputError, suggestion
-from hrsearch.front import non_dominated
+from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
 
 State = Literal["trained", "refused", "failed", "running"]
@@ -102,12 +105,19 @@ class Record:
         return tuple(trial for trial in self.trained if trial.is_within_limits)
 
     def front(self) -> tuple[Trial, ...]:
-        """Contenders that no other one beats in every objective, best score first."""
+        """Contenders that no other one beats in every objective beyond the noise of measuring, best score first."""
         directions = [objective.direction for objective in self.objectives]
-        points = [tuple(float(value or 0.0) for value in trial.values) for trial in self.contenders]
-        chosen = [self.contenders[index] for index in non_dominated(points, directions)]
+        chosen = [self.contenders[index] for index in not_surely_dominated(*self._intervals(), directions)]
         sign = -1 if directions[0] == "maximize" else 1
         return tuple(sorted(chosen, key=lambda trial: (sign * float(trial.values[0] or 0.0), trial.number)))
+
+    def _intervals(self) -> tuple[list[list[float]], list[list[float]]]:
+        """The lowest and the highest values of every contender."""
+        found = [
+            [objective.interval(trial.attributes) or (0.0, 0.0) for objective in self.objectives]
+            for trial in self.contenders
+        ]
+        return [[low for low, _ in row] for row in found], [[high for _, high in row] for row in found]
 
     def trial(self, number: int) -> Trial:
         """The trial of that number; an unknown one is an InputError."""
@@ -168,6 +178,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "latency_ms": latency.get("median_ms"),
         "latency_low_ms": latency.get("low_ms"),
         "latency_high_ms": latency.get("high_ms"),
+        "expected_ms": attributes.get("expected_ms"),
         "params": attributes.get("params"),
         "seconds": attributes.get("seconds"),
         "digest": attributes.get("digest"),

@@ -16,6 +16,7 @@ from example_study import HRVIT_B1, example_arch, example_record, store
 from hrsearch.report import FIGURES, write_report
 from hrsearch.report.drawing import drawing
 from hrsearch.report.figures import hover, tick_text
+from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, summary
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.page import page
@@ -342,3 +343,13 @@ def test_figure_data_is_json() -> None:
     found = re.search(r"const FIGURES = (.*?);</script>", page(STUDIES["everything"]), re.S)
     assert found
     assert set(json.loads(found[1])) == set(FIGURES) - {"score_against_params"}
+
+
+def test_bill_shares_add_up_and_forecasts_are_held_to_account() -> None:
+    record = STUDIES["everything"]
+    flops, ms = FIGURES["bill_of_knee"](record).data
+    assert sum(flops.x) == pytest.approx(1)
+    assert sum(ms.x) == pytest.approx(1)
+    assert "wrong by 5% in the median" in forecasts(record)
+    assert "Kendall tau 1.00" in forecasts(record)
+    assert forecasts(example_record(4)) == ""

@@ -37,7 +37,7 @@ def measure(
     if is_command(engine):
         return _told(network, example, engine, threads)
     device = device_of(engine)
-    with _threads(threads):
+    with threads_set(threads):
         run = ENGINES[engine](network, example)
         clock = clock_of(device, threads)
         timing, tries = timed(run, clock, seconds, device), 1
@@ -116,14 +116,15 @@ def device_name(engine: str) -> str:
 def reference_time(engine: str = "eager", threads: int = 1) -> float:
     """Milliseconds of the reference network here and now: what a study scales its latencies to."""
     device = device_of(engine)
-    with _threads(threads):
+    with threads_set(threads):
         clock, run = clock_of(device, threads), reference_on(device)
         warmed(run, clock, 2.0)
         return statistics.median(clock(run, 1) for _ in range(15)) * 1e3
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_set(count: int) -> Iterator[None]:
+    """torch on so many threads as long as this holds."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -151,7 +151,8 @@ def _front(record: Record) -> str:
     if not count:
         return "None of them keeps the limits."
     stands = "one stands" if count == 1 else f"{count} stand"
-    return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}."
+    noise = " beyond the noise of measuring" if any(objective.measured for objective in record.objectives) else ""
+    return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}{noise}."
 
 
 def _stands(record: Record, known: Trial, cost: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hrsearch.arch import Arch
+from hrsearch.arch import Arch, by_place
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, Limit
+from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
@@ -31,6 +32,7 @@ class Plan:
     limits: tuple[Limit, ...]
     budget: int
     cost_of: Callable[[Arch], Cost]
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Claims:
         self.taken_over: set[int] = set()
         self._plan = plan
         self._ledger = ledger
+        self._foresight = Foresight(plan.forecast, plan.limits)
 
     def claim(self) -> FrozenTrial | None:
         """A trial that is this driver's to run, or one that has ended at once; None if there is nothing to do now."""
@@ -114,6 +117,7 @@ class Claims:
     def _new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         if self.end:
             return None
+        self._foresight.learn(trials)
         present = {trial.user_attrs.get("known") for trial in trials}
         for name, arch in self._plan.space.known:
             if name not in present:
@@ -146,12 +150,19 @@ class Claims:
             cost = self._plan.cost_of(arch)
         except InputError as error:
             return entry.refused(str(error), {"impossible": 1.0}, **known)
-        known |= {"params": cost.params, "flops": cost.flops}
+        known |= {"params": cost.params, "flops": cost.flops, "flops_by_place": by_place(arch, cost.flops_by_part)}
         violations = violations_of(self._plan.limits, known)
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
-        if reason and "known" not in entry.attributes:  # a published network is the yardstick, whatever it costs
+        known |= self._foresight.expected(arch)
+        if "known" in entry.attributes:  # a published network is the yardstick, whatever it costs
+            return entry.running(**known, owner=self.owner, lease=until())
+        if reason:
             return entry.refused(reason, violations, **known)
+        foreseen = self._foresight.refusal(known)
+        if foreseen:
+            violations |= foreseen[1]
+            return entry.refused(foreseen[0], violations, **known | {"violations": violations})
         return entry.running(**known, owner=self.owner, lease=until())
 
 

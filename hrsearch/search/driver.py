@@ -19,6 +19,7 @@ from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
 from hrsearch.search.engines import Prepare, engine_of, workers_of
+from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
 from hrsearch.search.judging import Evaluate, failed, judged
 from hrsearch.search.leases import Leases
@@ -58,14 +59,16 @@ class Event:
 class Judging:
     """What judges candidates.
 
-    `cost_of` runs in the driver, before training; an InputError of it refuses the network. `evaluate` must pickle and
-    runs in the runner's engine, whose workers have the modules of `preload` imported and have called `prepare`.
+    `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
+    learns from what was measured. `evaluate` must pickle and runs in the runner's engine, whose workers have the
+    modules of `preload` imported and have called `prepare`.
     """
 
     cost_of: Callable[[Arch], Cost]
     evaluate: Evaluate
     preload: Sequence[str] = ()
     prepare: Prepare | None = None
+    forecast: Forecast | None = None
 
 
 def drive(
@@ -94,7 +97,7 @@ def drive(
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
         ledger.set(budget=budget)
         interruption = stack.enter_context(Interruption())
-        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of))
+        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
         engine = engine_of(runner.engine, judging.preload, judging.prepare)
         stack.callback(engine.shutdown, cancel_futures=True)
         return _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption).run()
