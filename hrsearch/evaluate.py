@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from hrsearch.arch import by_place
 from hrsearch.build import Network, build
-from hrsearch.candidate import Candidate, Judgement, weights_path
+from hrsearch.candidate import Candidate, Judgement, checkpoint_path, weights_path
 from hrsearch.cost import bill_of, measure
 from hrsearch.errors import CandidateFailed
 from hrsearch.objective import Limit, parse_limit
@@ -41,12 +41,17 @@ class Evaluate:
         data = proxy_data(proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
-        known = self._timed(network)
-        broken = None if candidate.known else self._broken(known)
+        known = self._timed(network) if candidate.rung == 0 else {}  # a later rung knows what the first one measured
+        broken = None if candidate.known or not known else self._broken(known)
         if broken:
             return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
-        score = train_proxy(network, data, proxy, seed=candidate.seed, device=device)
-        _save(network, weights_path(candidate.folder, candidate.number))
+        last = candidate.rung == len(proxy.rungs)
+        checkpoint = checkpoint_path(candidate.folder, candidate.number) if proxy.rungs else None
+        score = train_proxy(
+            network, data, proxy, seed=candidate.seed, device=device, rung=candidate.rung, checkpoint=checkpoint
+        )
+        if last:
+            _save(network, weights_path(candidate.folder, candidate.number))
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
     def _timed(self, network: Network) -> dict[str, Any]:

@@ -62,6 +62,24 @@ def hypervolume(points: Points, directions: Sequence[str], reference: Sequence[f
     return _volume(_front(gains))
 
 
+def best_first(points: Points, directions: Sequence[str]) -> list[int]:
+    """All indices, the best first: front after front, within a front by what each point adds to the hypervolume.
+
+    The volume is measured in shares of the range of all points (`ranges_of`); of equals the first comes first. Points
+    that are not finite come last.
+    """
+    gains = _gains(points, directions)
+    finite = np.isfinite(gains).all(axis=1)
+    order, left = [], np.flatnonzero(finite).tolist()
+    shares = _shares(points, ranges_of(points, directions)) if left else gains
+    while left:
+        front = [left[place] for place in non_dominated([points[index] for index in left], directions)]
+        added = dict(zip(front, _contributions(shares[front]), strict=True))
+        order += sorted(front, key=lambda index: (-added[index], index))
+        left = [index for index in left if index not in added]
+    return [*order, *np.flatnonzero(~finite).tolist()]
+
+
 def knee(points: Points, directions: Sequence[str]) -> int:
     """The index of the point that gives most of everything: where a front bends.
 
@@ -151,6 +169,12 @@ def _volume(gains: Rows) -> float:
     return float(
         sum(height[i] * (base[i].prod() - _volume(np.minimum(base[i], base[i + 1 :]))) for i in range(len(rows)))
     )
+
+
+def _contributions(shares: Rows) -> list[float]:
+    """What each row of a front adds to the volume of the others."""
+    total = _volume(_front(shares))
+    return [total - _volume(_front(np.delete(shares, index, axis=0))) for index in range(len(shares))]
 
 
 def _area(gains: Rows) -> float:

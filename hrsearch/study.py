@@ -14,7 +14,10 @@ network reads. What else is known of it stands in its user attributes, under the
 | flops_by_place, ms_by_place | the same added up: the branches of each stride, links, head, between the parts |
 | expected_ms | the latency that the parts of earlier networks let expect, before it was measured |
 | score | a `Score` as a mapping |
-| outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
+| rungs | with rungs: a `Score` of each rung that it was trained to, as mappings |
+| rung | the rung that it is trained to, from 0; absent for the first |
+| outcome | "trained" (to the last rung), "stopped" (let go at an earlier one), "refused" (a limit is
+  broken), "failed"; absent while it runs or waits |
 | reason | why it was refused or failed |
 | violations | relative violation of each limit, by its text; positive where broken, as a published network's may be |
 | traceback | of a candidate that failed by an unforeseen exception: its last 4,000 characters |
@@ -44,7 +47,7 @@ from hrsearch.errors import InputError, suggestion
 from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
 
-State = Literal["trained", "refused", "failed", "running"]
+State = Literal["trained", "stopped", "refused", "failed", "waiting", "running"]
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,17 @@ def read_study(folder: Path) -> Record:
     return Record(study.study_name, folder, attributes, trials)
 
 
+def is_waiting(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial that has not ended was judged at the rung that it was asked for, and may be sent to the next."""
+    return "outcome" not in attributes and len(attributes.get("rungs") or ()) > attributes.get("rung", 0)
+
+
 def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Trial:
     """Optuna's trial as ours."""
     attributes = trial.user_attrs
-    state: State = "running" if not trial.state.is_finished() else attributes.get("outcome", "failed")
+    state: State = attributes.get("outcome", "failed")
+    if not trial.state.is_finished():
+        state = "waiting" if is_waiting(attributes) else "running"
     values = tuple(objective.of(attributes) for objective in objectives)
     return Trial(trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete)
 
@@ -180,6 +190,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "latency_high_ms": latency.get("high_ms"),
         "expected_ms": attributes.get("expected_ms"),
         "params": attributes.get("params"),
+        "rung": score.get("rung"),
         "seconds": attributes.get("seconds"),
         "digest": attributes.get("digest"),
         "started": trial.started,

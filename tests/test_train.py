@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
+from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset
 from hrsearch.proxy.learning import Learner, Plan, learn
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
 from hrsearch.train import TrainResult, _load, default_recipe, load_recipe, train
-from hrsearch.train.checkpoint import write_weights
 
 ARCH = """
 task: segment

@@ -106,6 +106,8 @@ def _candidates(record: Record, cost: str) -> list[Trial]:
 
 _ENDS = {
     "refused": "refused by a limit before training",
+    "stopped": "let go at an earlier rung",
+    "waiting": "waiting at a rung",
     "failed": "failed",
     "running": "being judged",
     "lost": "cut off",
@@ -119,7 +121,7 @@ def is_finished(record: Record) -> bool:
 
 
 def _spent(record: Record) -> int:
-    return sum(trial.state in ("trained", "failed") for trial in record.trials)
+    return sum(trial.state in ("trained", "stopped", "waiting", "failed") for trial in record.trials)
 
 
 def _judged(record: Record) -> str:

@@ -97,7 +97,7 @@ def outcomes(record: Record) -> list[Outcome]:
         if trial.state != "trained":
             groups.setdefault((_state(trial), _reason(trial)), []).append(trial.number)
     found = (Outcome(state, reason, tuple(numbers)) for (state, reason), numbers in groups.items())
-    order = ["refused", "failed", "lost", "running"]  # any other state comes last
+    order = ["refused", "stopped", "failed", "lost", "waiting", "running"]  # any other state comes last
     rank = {state: index for index, state in enumerate(order)}
     return sorted(found, key=lambda one: (rank.get(one.state, len(order)), -len(one.numbers), one.reason))
 
@@ -110,6 +110,8 @@ def _state(trial: Trial) -> str:
 def _reason(trial: Trial) -> str:
     """The reason without its numbers, so that the same reason counts as one; broken limits by their text."""
     state = _state(trial)
+    if state == "waiting":
+        return "judged at a rung, and perhaps sent on"
     if state == "running":
         return "being judged when this page was written"
     if state == "lost":
