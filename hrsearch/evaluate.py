@@ -1,5 +1,6 @@
-"""Judges one candidate: builds it, times it at the deployment size, trains it on the proxy. Runs in a worker."""
+"""Judges one candidate: builds it, measures it at the deployment size, trains it on the proxy. Runs in a worker."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from safetensors.torch import save_file
 
 from hrsearch.build import Network, build
 from hrsearch.candidate import Candidate, Judgement, weights_path
-from hrsearch.cost import measure
+from hrsearch.cost import device_of, measure, peak_memory
 from hrsearch.errors import CandidateFailed
-from hrsearch.objective import Limit, parse_limit
+from hrsearch.objective import OBJECTIVES, Latency, Limit, Memory, parse_limit
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.runner import Runner, proxy_of
@@ -27,7 +28,7 @@ class Evaluate:
     plugins: tuple[Path, ...] = ()  # files of code that the networks need
 
     def __call__(self, candidate: Candidate) -> Judgement:
-        """Latency first: it is cheap, and a limit on it saves the training."""
+        """Memory and latency first: they are cheap, and a limit on them saves the training."""
         torch.set_num_threads(self.runner.measure.threads)
         load_plugins(self.plugins)
         try:
@@ -40,19 +41,36 @@ class Evaluate:
         data = proxy_data(proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
-        known: dict[str, Any] = {"latency": asdict(self._latency(network))}
-        broken = None if candidate.known else self._broken(known)
-        if broken:
-            return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
+        known: dict[str, Any] = {}
+        for name, measured in self._measured(network):
+            known[name] = asdict(measured)
+            broken = None if candidate.known else self._broken(known)
+            if broken:
+                return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
         score = train_proxy(network, data, proxy, seed=candidate.seed, device=device)
         _save(network, weights_path(candidate.folder, candidate.number))
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
-    def _latency(self, network: Network) -> Any:
+    def _measured(self, network: Network) -> Iterator[tuple[str, Memory | Latency]]:
+        """What is known before training, by its attribute, the cheapest first; memory only where it is asked for."""
+        how = self.runner.measure
+        image, asked = network.arch.image or how.image, self._asked()
+        if "memory" in asked:
+            yield "memory", peak_memory(network, image, how.batch, device=device_of(how.engine))
+        if "training_memory" in asked:
+            yield "training_memory", peak_memory(network, image, how.batch, training=True, device=self.runner.device)
+        yield "latency", self._latency(network, image)
+
+    def _asked(self) -> set[str]:
+        """The objectives that the runner judges or limits by."""
+        search = self.runner.search
+        return {*search.objectives, *(parse_limit(text).objective for text in search.limits)}
+
+    def _latency(self, network: Network, image: tuple[int, int]) -> Latency:
         how = self.runner.measure
         return measure(
             network,
-            network.arch.image or how.image,
+            image,
             how.engine,
             batch=how.batch,
             threads=how.threads,
@@ -61,9 +79,12 @@ class Evaluate:
         )
 
     def _broken(self, known: dict[str, Any]) -> Limit | None:
-        limits = [parse_limit(text) for text in self.runner.search.limits]
-        on_latency = [limit for limit in limits if limit.objective == "latency"]
-        return next((one for one in on_latency if one.violation(known["latency"]["median_ms"]) > 0), None)
+        """The first limit that what is known so far breaks."""
+        for limit in map(parse_limit, self.runner.search.limits):
+            value = OBJECTIVES[limit.objective].of(known)
+            if value is not None and limit.violation(value) > 0:
+                return limit
+        return None
 
 
 def _save(network: Network, path: Path) -> None:

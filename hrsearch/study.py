@@ -10,6 +10,7 @@ network reads. What else is known of it stands in its user attributes, under the
 | known | name of the published network; absent for a drawn one |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
+| memory, training_memory | a `Memory` as a mapping; only where the runner judges or limits by it |
 | score | a `Score` as a mapping |
 | outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
 | reason | why it was refused or failed |
@@ -169,6 +170,8 @@ def _row(trial: Trial) -> dict[str, Any]:
         "latency_low_ms": latency.get("low_ms"),
         "latency_high_ms": latency.get("high_ms"),
         "params": attributes.get("params"),
+        "memory_bytes": (attributes.get("memory") or {}).get("bytes"),
+        "training_memory_bytes": (attributes.get("training_memory") or {}).get("bytes"),
         "seconds": attributes.get("seconds"),
         "digest": attributes.get("digest"),
         "started": trial.started,
