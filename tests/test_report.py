@@ -278,6 +278,7 @@ def test_trial_whose_lease_ran_out_is_lost() -> None:
         ("flops", 1.2e9, "1.20 G"),
         ("params", 411_000, "411 k"),
         ("params", 12, "12.0"),
+        ("memory", 183.6e6, "184 MB"),
         ("score", None, "–"),
     ],
 )

@@ -45,7 +45,14 @@ def peak_memory(
     "cuda" without a GPU is an InputError, a network that cannot be counted a CandidateFailed.
     """
     shape = (batch, 3, *image)
-    held, above = (_measured if device == "cuda" else _counted)(network, shape, training)
+    try:
+        held, above = (_measured if device == "cuda" else _counted)(network, shape, training)
+    except ValueError as error:
+        if not training or isinstance(error, InputError):
+            raise
+        # a batch norm behind pooling to one pixel has nothing to norm in a single image
+        words = f"no training step with batch {batch} ({error}); a larger batch in the runner's measure: may help"
+        raise CandidateFailed(words) from error
     return Memory(
         bytes=held + above,
         of="training step" if training else "forward pass",
