@@ -38,8 +38,12 @@ def run(
     name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
     task: Task = None,
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
-    objective: Annotated[list[str] | None, typer.Option(help="score, flops, latency, params; repeat it.")] = None,
-    limit: Annotated[list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M; repeat it.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="score, flops, latency, params, memory, training_memory; repeat it.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M, memory=200M; repeat it.")
+    ] = None,
 ) -> None:
     """Search a space. The same command again resumes the study, or says that it is finished."""
     from hrsearch.progress import searched
@@ -171,18 +175,24 @@ def verify(
 def measure(
     study: StudyName,
     engine: Annotated[
-        str, typer.Option(help="eager, compiled, onnx, cuda, or 'command: ./bench.sh {model}' (prints milliseconds).")
+        str,
+        typer.Option(
+            help="eager, compiled, onnx, cuda, cuda-fp16, cuda-bf16 (the last three also with -graph), "
+            "or 'command: ./bench.sh {model}' (prints milliseconds)."
+        ),
     ] = "eager",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default the engine's.")] = None,
     image: Annotated[str | None, typer.Option(help="Height x width in pixels; by default the study's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
 ) -> None:
     """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
+    from hrsearch.cost.latency import engine_on
     from hrsearch.progress import measured_again
 
     size = image_of(image) if image else None
-    measured_again(study, engine=engine, image=size, batch=batch, threads=threads, name=name)
+    measured_again(study, engine=engine_on(engine, device), image=size, batch=batch, threads=threads, name=name)
 
 
 @app.command()

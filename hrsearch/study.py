@@ -13,6 +13,7 @@ network reads. What else is known of it stands in its user attributes, under the
 | part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |
 | flops_by_place, ms_by_place | the same added up: the branches of each stride, links, head, between the parts |
 | expected_ms | the latency that the parts of earlier networks let expect, before it was measured |
+| memory, training_memory | a `Memory` as a mapping; only where the runner judges or limits by it |
 | score | a `Score` as a mapping |
 | rungs | with rungs: a `Score` of each rung that it was trained to, as mappings |
 | rung | the rung that it is trained to, from 0; absent for the first |
@@ -191,6 +192,8 @@ def _row(trial: Trial) -> dict[str, Any]:
         "expected_ms": attributes.get("expected_ms"),
         "params": attributes.get("params"),
         "rung": score.get("rung"),
+        "memory_bytes": (attributes.get("memory") or {}).get("bytes"),
+        "training_memory_bytes": (attributes.get("training_memory") or {}).get("bytes"),
         "seconds": attributes.get("seconds"),
         "digest": attributes.get("digest"),
         "started": trial.started,

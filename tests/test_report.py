@@ -31,8 +31,15 @@ STUDIES = {
     "two": example_record(2, known=()),
     "everything": example_record(40, refused=6, failed=5, running=2, lost=1),
     "params only": example_record(30, objectives=("score", "params")),
+    "memory only": example_record(30, objectives=("score", "memory", "training_memory")),
     "costs only": example_record(20, objectives=("latency", "flops")),
     "score only": example_record(20, objectives=("score",)),
+}
+
+WHERE_JUDGED = {  # figures of costs that few studies judge by
+    "score_against_params": "params only",
+    "score_against_memory": "memory only",
+    "score_against_training_memory": "memory only",
 }
 
 
@@ -91,8 +98,9 @@ def test_every_figure_renders_every_study(name: str, study: str) -> None:
 
 def test_figures_of_the_example_have_data() -> None:
     filled = {name for name, figure in FIGURES.items() if figure(STUDIES["everything"]).data}
-    assert filled == set(FIGURES) - {"score_against_params"}
-    assert FIGURES["score_against_params"](STUDIES["params only"]).data
+    assert filled == set(FIGURES) - set(WHERE_JUDGED)
+    for name, study in WHERE_JUDGED.items():
+        assert FIGURES[name](STUDIES[study]).data
 
 
 def test_points_of_a_figure_are_the_trained_trials() -> None:
@@ -279,6 +287,7 @@ def test_trial_whose_lease_ran_out_is_lost() -> None:
         ("flops", 1.2e9, "1.20 G"),
         ("params", 411_000, "411 k"),
         ("params", 12, "12.0"),
+        ("memory", 183.6e6, "184 MB"),
         ("score", None, "–"),
     ],
 )
@@ -342,7 +351,7 @@ def test_small_words() -> None:
 def test_figure_data_is_json() -> None:
     found = re.search(r"const FIGURES = (.*?);</script>", page(STUDIES["everything"]), re.S)
     assert found
-    assert set(json.loads(found[1])) == set(FIGURES) - {"score_against_params"}
+    assert set(json.loads(found[1])) == set(FIGURES) - set(WHERE_JUDGED)
 
 
 def test_bill_shares_add_up_and_forecasts_are_held_to_account() -> None:

@@ -40,8 +40,17 @@ def score_against_flops(record: Record) -> go.Figure:
 
 def score_against_params(record: Record) -> go.Figure:
     """Score against parameters, where the study judges by them."""
-    judged = any(objective.name == "params" for objective in record.objectives)
-    return _scatter(record, "params", "score") if judged else go.Figure()
+    return _where_judged(record, "params")
+
+
+def score_against_memory(record: Record) -> go.Figure:
+    """Score against the peak memory of a forward pass, where the study judges by it."""
+    return _where_judged(record, "memory")
+
+
+def score_against_training_memory(record: Record) -> go.Figure:
+    """Score against the peak memory of a training step, where the study judges by it."""
+    return _where_judged(record, "training_memory")
 
 
 def latency_against_flops(record: Record) -> go.Figure:
@@ -85,6 +94,8 @@ FIGURES: dict[str, Callable[[Record], go.Figure]] = {
     "score_against_latency": score_against_latency,
     "score_against_flops": score_against_flops,
     "score_against_params": score_against_params,
+    "score_against_memory": score_against_memory,
+    "score_against_training_memory": score_against_training_memory,
     "latency_against_flops": latency_against_flops,
     "growth": growth,
     "bill_of_published": bill_of_published,
@@ -128,6 +139,11 @@ def _bill(trial: Trial | None) -> go.Figure:
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure
+
+
+def _where_judged(record: Record, cost: str) -> go.Figure:
+    judged = any(objective.name == cost for objective in record.objectives)
+    return _scatter(record, cost, "score") if judged else go.Figure()
 
 
 def _scatter(record: Record, across: str, up: str) -> go.Figure:

@@ -112,7 +112,7 @@ _ENDS = {
     "running": "being judged",
     "lost": "cut off",
 }
-_NOUNS = {"latency": "latency", "flops": "FLOPs", "params": "parameters", "score": "score"}
+_NOUNS = {"flops": "FLOPs", "params": "parameters", "training_memory": "memory in training"}
 
 
 def is_finished(record: Record) -> bool:
