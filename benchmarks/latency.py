@@ -218,17 +218,18 @@ def surroundings(out: Path) -> Iterator[str]:
     for number in ROUNDS:
         head, *rows = map(json.loads, (out / f"round{number}.jsonl").read_text().splitlines())
         loads = [row["load"] for row in rows if row["load"] is not None] or [0.0]
-        prepare = [
-            f"{engine} prepared in {statistics.median(row['prepare_s'] for row in rows if row['engine'] == engine):.2f} s"
-            for engine in dict.fromkeys(row["engine"] for row in rows)
-        ]
+        engines = dict.fromkeys(row["engine"] for row in rows)
+        took = {each: statistics.median(row["prepare_s"] for row in rows if row["engine"] == each) for each in engines}
+        prepare = [f"{engine} prepared in {seconds:.2f} s" for engine, seconds in took.items()]
         unsteady = sum(not row["steady"] for row in rows)
         told = f"load {min(loads)} to {max(loads)}, reference {head['reference_ms']:.2f} ms, {unsteady} not steady"
         yield f"round {number}: {told}, {', '.join(prepare)} (median)"
 
 
 def _flops(text: str) -> float:
-    return float(text.removesuffix("G")) * (1e9 if text.endswith("G") else 1)
+    """A number of FLOPs, such as 1G or 50M."""
+    unit = {"G": 1e9, "M": 1e6}.get(text[-1:])
+    return float(text[:-1]) * unit if unit else float(text)
 
 
 def main() -> None:
