@@ -67,7 +67,8 @@ def attention_flops(inputs: Any, outputs: Any) -> int:
     """Both products of attention: query (..., L, D), key (..., S, D) and value (..., S, E)."""
     query, key, value = (each.type().sizes() for each in inputs[:3])
     *batch, length, width = query
-    return torch.Size(batch).numel() * length * int(key[-2]) * int(width + value[-1])
+    products: int = torch.Size(batch).numel() * length * key[-2] * (width + value[-1])
+    return products
 
 
 def test_counting_shares_no_module_with_networks() -> None:
