@@ -147,7 +147,7 @@ def versions() -> dict[str, str]:
     """The versions that a score or a latency depends on."""
     from hrsearch.cost.machine import version_of
 
-    packages = ("hrsearch", "torch", "optuna", "fvcore", "numpy", "scikit-learn")
+    packages = ("hrsearch", "torch", "optuna", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{package: version_of(package) for package in packages}}
 
 
