@@ -21,6 +21,7 @@ from hrsearch.targets import on_target
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hrsearch.planning import Forecast
     from hrsearch.search.driver import Event
 
 HOME = Path("studies")
@@ -76,26 +77,44 @@ class Study:
 def search(
     space: Space | str | Path,
     runner: Runner | str | Path = "laptop",
-    budget: int = 200,
+    budget: int | None = 200,
     *,
+    hours: float | None = None,
     name: str | None = None,
     home: Path = HOME,
     command: str | None = None,
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
-    """Search until the study holds `budget` candidates in total; the same call again resumes it.
+    """Search until the study holds `budget` candidates in total or was searched for `hours`, whatever comes first; the
+    same call again resumes it. None stands for no bound.
 
     Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
     runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
     the task where that is not the space's own. `command` is what a person types to resume it, for the report.
     """
-    if budget < 1:
+    if budget is None and hours is None:
+        raise InputError("a search needs an end: a budget of candidates, hours, or both")
+    if budget is not None and budget < 1:
         raise InputError(f"budget: at least 1 candidate, but got {budget}")
+    if hours is not None and not hours > 0:
+        raise InputError(f"hours: more than none, but got {hours:g}")
     space = space if isinstance(space, Space) else load_space(space)
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
     folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
-    return _searched(space, runner, budget, folder, told, on_event)
+    return _searched(space, runner, (budget, hours), folder, told, on_event)
+
+
+def plan(space: Space, runner: Runner, *, budget: int | None = None, hours: float | None = None) -> "Forecast":
+    """What a search will take here: three candidates are timed, the engine's workers as busy as a search makes them."""
+    from hrsearch.cost import reference_time
+    from hrsearch.planning import Trying, forecast
+    from hrsearch.proxy import proxy_data
+
+    classes = len(proxy_data(runner.proxy, space.task).classes)
+    reference_ms = reference_time(runner.measure.engine, runner.measure.threads)
+    trying = Trying(runner, reference_ms, space.task, space.plugins)
+    return forecast(space, runner, trying, cost_counter(runner, classes), budget=budget, hours=hours)
 
 
 def with_changes(
@@ -154,7 +173,7 @@ def versions() -> dict[str, str]:
 def _searched(
     space: Space,
     runner: Runner,
-    budget: int,
+    bounds: tuple[int | None, float | None],
     folder: Path,
     told: Mapping[str, Any],
     on_event: "Callable[[Event], None]",
@@ -183,7 +202,8 @@ def _searched(
             prepare=prepare,
             forecast=Forecast(runner.measure.image, len(data.classes)),
         ),
-        budget=budget,
+        budget=bounds[0],
+        hours=bounds[1],
         folder=folder,
         attributes={
             "classes": list(data.classes),

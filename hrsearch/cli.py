@@ -33,7 +33,10 @@ Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells a
 @app.command()
 def run(
     space: SpaceFile,
-    budget: Annotated[int, typer.Option(help="Candidates in total, over all sessions of the study.")] = 200,
+    budget: Annotated[
+        int | None, typer.Option(help="Candidates in total, over all sessions; 200 unless hours are given.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours of searching in total, over all sessions.")] = None,
     runner: Annotated[str | None, typer.Option(help="How to judge: laptop, gpu, smoke or a YAML file.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
     task: Task = None,
@@ -52,12 +55,35 @@ def run(
     searched(
         load_space(space, task),
         runner,
-        budget,
+        200 if budget is None and hours is None else budget,
+        hours=hours,
         name=name,
         data=data,
         objectives=objective or (),
         limits=limit or (),
     )
+
+
+@app.command()
+def plan(
+    space: SpaceFile,
+    budget: Annotated[int | None, typer.Option(help="Candidates; 200 unless hours are given.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours that the search may take.")] = None,
+    runner: Annotated[str | None, typer.Option(help="How to judge: laptop, gpu, smoke or a YAML file.")] = None,
+    task: Task = None,
+    data: Annotated[str | None, typer.Option(help=DATA)] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M; repeat it.")] = None,
+) -> None:
+    """Time a small, a median and a large candidate here, and say what fits or when it ends."""
+    from hrsearch import api
+    from hrsearch.planning import lines_of
+    from hrsearch.runner import load_runner
+    from hrsearch.space import load_space
+
+    how = api.with_changes(load_runner(runner or api.default_runner()), data=data, limits=limit or ())
+    candidates = 200 if budget is None and hours is None else budget
+    for line in lines_of(api.plan(load_space(space, task), how, budget=candidates, hours=hours)):
+        typer.echo(line)
 
 
 @app.command()

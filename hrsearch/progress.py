@@ -78,6 +78,8 @@ class Progress:
     def _words(self, event: Event) -> str:
         counts = event.counts
         best = f", best {self._best}, front {len(self._front)}" if self._front else ""
+        if counts.waiting or counts.stopped:
+            best = f", {counts.trained} in full{best}"
         return f"{counts.running} running, {counts.failed} failed, {counts.refused} refused{best}"
 
 
@@ -101,8 +103,9 @@ def described(trial: Trial) -> str:
 def searched(
     space: Space,
     runner: str | None,
-    budget: int,
+    budget: int | None,
     *,
+    hours: float | None,
     name: str | None,
     data: str | None,
     objectives: Sequence[str],
@@ -115,7 +118,7 @@ def searched(
     try:
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        study = api.search(space, how, budget, name=name, command=_command(), on_event=progress)
+        study = api.search(space, how, budget, hours=hours, name=name, command=_command(), on_event=progress)
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)

@@ -79,11 +79,15 @@ def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
     return Runner.model_validate({"proxy": proxy, "search": search, "engine": engine or {"kind": "inline"}})
 
 
-def search(folder: Path, budget: int, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
+def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
     """Drive the toy's search; options go to the runner's search section, `engine` and `on_event` where they belong."""
     preload, forecast = options.pop("preload", ()), options.pop("forecast", None)
     judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast)
-    told = {"attributes": options.pop("attributes", {}), "on_event": options.pop("on_event", lambda event: None)}
+    told = {
+        "hours": options.pop("hours", None),
+        "attributes": options.pop("attributes", {}),
+        "on_event": options.pop("on_event", lambda event: None),
+    }
     runner = runner_of(options.pop("engine", None), **options)
     return drive(Space.parse(space), runner, judging, budget=budget, folder=folder, **told)
 

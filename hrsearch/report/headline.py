@@ -117,7 +117,8 @@ _NOUNS = {"flops": "FLOPs", "params": "parameters", "training_memory": "memory i
 
 def is_finished(record: Record) -> bool:
     """Whether the budget is spent. It counts what was trained or failed in it; a refusal costs nothing."""
-    return _spent(record) >= int(record.attributes.get("budget") or 0)
+    budget = record.attributes.get("budget")
+    return budget is not None and _spent(record) >= int(budget)
 
 
 def _spent(record: Record) -> int:
@@ -130,7 +131,8 @@ def _judged(record: Record) -> str:
     judged = f"{counted(finished, 'candidate')} of {space} judged"
     if is_finished(record):
         return f"{judged}."
-    return f"{judged}; {_spent(record):,} of the budget of {record.attributes['budget']:,} are spent."
+    budget = record.attributes.get("budget")
+    return f"{judged}; {_spent(record):,} of the budget of {budget:,} are spent." if budget else f"{judged}."
 
 
 def _trained(record: Record, count: int) -> str:

@@ -31,7 +31,7 @@ class Plan:
     space: Space
     how: How
     limits: tuple[Limit, ...]
-    budget: int
+    budget: int | None  # None: no bound
     cost_of: Callable[[Arch], Cost]
     forecast: Forecast | None = None
 
@@ -78,6 +78,7 @@ class Claims:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self.owner = new_owner()
         self.end: Ending | None = None
+        self.is_late = False  # the hours are spent: nothing is taken on, and what waits at a rung goes on waiting
         self.taken_over: set[int] = set()
         self._plan = plan
         self._ledger = ledger
@@ -86,12 +87,15 @@ class Claims:
 
     def claim(self) -> FrozenTrial | None:
         """A trial that is this driver's to run, or one that has ended at once; None if there is nothing to do now."""
+        if self.is_late:
+            return None
         with self._ledger.exclusive():
             trials = self._ledger.trials()
             for trial in trials:
                 if runs(trial) and "outcome" in trial.user_attrs and self._is_lost(trial):
                     return self._ledger.finish(trial.number, {})  # its driver died before it could tell the outcome
-            has_room = _spent(trials) + sum(map(_is_fresh, self.active(trials))) < self._plan.budget
+            taken = _spent(trials) + sum(map(_is_fresh, self.active(trials)))
+            has_room = self._plan.budget is None or taken < self._plan.budget
             return (
                 self._left_behind(trials, has_room)
                 or self._sent_on(trials)

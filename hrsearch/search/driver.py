@@ -18,6 +18,7 @@ from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
+from hrsearch.search.clock import Clock
 from hrsearch.search.engines import Prepare, engine_of, workers_of
 from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
@@ -40,7 +41,7 @@ class Counts:
     """How many trials of each state a study has; `done` of `budget` are spent (trained to some rung, or failed)."""
 
     done: int
-    budget: int
+    budget: int | None  # None: only the hours end it
     trained: int
     failed: int
     refused: int
@@ -79,12 +80,14 @@ def drive(
     runner: Runner,
     judging: Judging,
     *,
-    budget: int,
+    budget: int | None,
     folder: Path,
     attributes: Mapping[str, Any],
+    hours: float | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> str:
-    """Search until the study in `folder` holds `budget` candidates, trained or failed, over all its sessions.
+    """Search until the study in `folder` holds `budget` candidates, trained or failed, over all its sessions, or until
+    it has been searched for so many hours; None stands for no bound.
 
     Returns a line that says why it ended. Other drivers may work on the same study, here or elsewhere. After Ctrl-C
     (KeyboardInterrupt) or any death of this process, the same call goes on where it stopped.
@@ -100,12 +103,13 @@ def drive(
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), ExitStack() as stack:
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
-        ledger.set(budget=budget)
+        ledger.set(budget=budget, hours=hours)
         interruption = stack.enter_context(Interruption())
         plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
         engine = engine_of(runner.engine, judging.preload, judging.prepare)
         stack.callback(engine.shutdown, cancel_futures=True)
-        return _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption).run()
+        session = _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption)
+        return session.run(hours)
 
 
 class _Session:
@@ -133,11 +137,13 @@ class _Session:
         self._flights: dict[Future[Judgement], tuple[int, float]] = {}  # the trial's number, and when it began
         self._outcomes: Counter[str] = Counter()  # of this session
 
-    def run(self) -> str:
+    def run(self, hours: float | None) -> str:
         """Search until there is nothing to do, neither here nor at another driver that could yet die."""
+        clock = Clock(self._ledger, self._claims.owner["session"], hours)
         try:
             with self._leases:
-                self._search()
+                self._search(clock)
+            clock.tick(at_once=True)
         except BaseException:
             self._give_back()
             raise
@@ -146,8 +152,12 @@ class _Session:
             raise InputError(end.message)
         return end.message
 
-    def _search(self) -> None:
+    def _search(self, clock: Clock) -> None:
         while True:
+            clock.tick()
+            if clock.is_up and not self._claims.end:
+                self._claims.end = Ending(f"the hours are spent; {self._finished().message}", is_error=False)
+                self._claims.is_late = True
             self._fill()
             if self._flights:
                 self._collect()
@@ -251,7 +261,7 @@ class _Session:
         counts = self._counts()
         stopped = f" {counts.stopped} let go at an earlier rung," if self._plan.how.ladder else ""
         return Ending(
-            f"{counts.done} of {counts.budget} candidates are done:"
+            f"{counts.done}{f' of {counts.budget}' if counts.budget else ''} candidates are done:"
             f" {counts.trained} trained,{stopped} {counts.failed} failed, {counts.refused} refused",
             is_error=False,
         )

@@ -1,0 +1,190 @@
+"""What a search will take on this machine, before it begins: for `hrsearch plan`."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import torch
+
+from hrsearch.arch import Arch
+from hrsearch.build import build
+from hrsearch.candidate import Candidate, Judgement
+from hrsearch.errors import InputError
+from hrsearch.evaluate import Evaluate
+from hrsearch.objective import Cost, parse_limit, readable
+from hrsearch.proxy import proxy_data
+from hrsearch.proxy.learning import learn, learner_of, validate
+from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
+from hrsearch.search.engines import engine_of, workers_of
+from hrsearch.search.judging import judged
+from hrsearch.space import Space
+
+DRAWS = 200
+WARM, STEPS = 3, 6  # steps of training before and while it is timed
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A candidate of the space: which one of all by size, and its FLOPs."""
+
+    name: str
+    arch: Arch
+    flops: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What judging a candidate takes here: seconds once, and per step of training."""
+
+    sample: Sample
+    once: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a search takes."""
+
+    timed: tuple[Timed, ...]
+    workers: int
+    seconds: float  # of one worker, for a candidate in the mean, with the rungs above it as they are reached
+    budget: int | None
+    hours: float | None
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates are judged by the end."""
+        fitting = [int(self.hours * 3600 * self.workers / self.seconds)] if self.hours else []
+        return min([*fitting, *([self.budget] if self.budget else [])])
+
+    @property
+    def end_s(self) -> float:
+        """Seconds from the beginning to the end."""
+        return self.candidates * self.seconds / self.workers
+
+
+@dataclass(frozen=True)
+class Trying(Evaluate):
+    """Judges a candidate as far as it takes to know how long judging it takes."""
+
+    def __call__(self, candidate: Candidate) -> Judgement:
+        """Seconds of what is done once, and of a step of training."""
+        torch.set_num_threads(self.runner.measure.threads)
+        proxy = proxy_of(self.runner, candidate.arch)
+        data = proxy_data(proxy, self.task)
+        start = time.perf_counter()
+        network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
+        for _ in self._measured(network):
+            pass
+        once = time.perf_counter() - start
+        learner = learner_of(network, data, proxy, self.runner.device)
+        for step in range(WARM):
+            learn(learner, data, proxy, step=step, seed=0)
+        start = time.perf_counter()
+        for step in range(WARM, WARM + STEPS):
+            learn(learner, data, proxy, step=step, seed=0)
+        per_step = (time.perf_counter() - start) / STEPS
+        start = time.perf_counter()
+        validate(learner, data, proxy)
+        return Judgement({"once": once + time.perf_counter() - start, "step": per_step})
+
+
+def forecast(
+    space: Space,
+    runner: Runner,
+    evaluate: Trying,
+    cost_of: Callable[[Arch], Cost],
+    *,
+    budget: int | None,
+    hours: float | None,
+) -> Forecast:
+    """Time a small, a median and a large candidate on the runner's engine, all workers busy, and reckon from them.
+
+    The space's candidates are drawn at random among those that keep the runner's limits on exact costs. A search's
+    sampler draws others, smaller or larger ones: a running search shows what it finds itself.
+    """
+    samples = _drawn(space, runner, cost_of)
+    chosen = [
+        Sample(name, *samples[place])
+        for name, place in (("small", 0), ("median", len(samples) // 2), ("large", len(samples) - 1))
+    ]
+    timed = _timed(chosen, runner, evaluate)
+    shares = [_at(timed, flops) for _, flops in samples]
+    seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
+    return Forecast(tuple(timed), workers_of(runner.engine), seconds, budget, hours)
+
+
+def steps_of(proxy: Proxy, eta: float) -> float:
+    """Steps of training that a candidate takes in the mean: all do the first rung, one in eta the second."""
+    ladder = (*proxy.rungs, proxy.steps)
+    begins = (0, *(trunk_of(steps) for steps in proxy.rungs))
+    return sum((end - begin) / eta**rung for rung, (begin, end) in enumerate(zip(begins, ladder, strict=True)))
+
+
+def lines_of(found: Forecast) -> Iterator[str]:
+    """The forecast in words."""
+    for one in found.timed:
+        once = f"{one.once:5.1f} s to build, time and validate"
+        yield f"{one.sample.name:<7} {readable(one.sample.flops):>6} FLOPs: {once}, {one.step:.2f} s a step of training"
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    yield f"a candidate in the mean: {found.seconds:.0f} s of one of {workers}"
+    end = f"begun now it ends {datetime.now() + timedelta(seconds=found.end_s):%a %d %b, %H:%M}"
+    asked = f"{found.hours:g} hours" if found.hours else f"a budget of {found.budget}"
+    yield f"{asked}: about {found.candidates:,} candidates, {_hours(found.end_s)}; {end}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> list[tuple[Arch, int]]:
+    """Networks of the space that keep the limits, by FLOPs; an InputError if hardly one does."""
+    generator = random.Random(0)
+    found: dict[str, tuple[Arch, int]] = {}
+    limits = [limit for limit in map(parse_limit, runner.search.limits) if limit.objective in ("flops", "params")]
+    for _ in range(10 * DRAWS):
+        arch = space.draw(lambda knob: generator.choice(knob.values)).arch
+        if arch is None or len(found) == DRAWS:
+            continue
+        try:
+            counted = cost_of(arch)
+        except InputError:
+            continue
+        if all(limit.violation(getattr(counted, limit.objective)) <= 0 for limit in limits):
+            found[arch.digest()] = (arch, counted.flops)
+    if not found:
+        raise InputError(f"no network of {10 * DRAWS:,} drawn keeps {', '.join(map(str, limits))}; loosen that")
+    return sorted(found.values(), key=lambda one: one[1])
+
+
+def _timed(samples: Sequence[Sample], runner: Runner, evaluate: Trying) -> list[Timed]:
+    """Every sample as many times as there are workers, so that each finds the machine as busy as a search makes it."""
+    workers = workers_of(runner.engine)
+    engine = engine_of(runner.engine, ("hrsearch.evaluate", "hrsearch.planning"))
+    try:
+        results = []
+        for sample in samples:
+            candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path())
+            futures = [engine.submit(judged, evaluate, candidate) for _ in range(workers)]
+            known = [future.result().attributes for future in futures]
+            failure = next((one["reason"] for one in known if "reason" in one), None)
+            if failure:
+                raise InputError(f"the {sample.name} candidate ({sample.arch.digest()}) failed: {failure}")
+            means = (statistics.fmean(one[key] for one in known) for key in ("once", "step"))
+            results.append(Timed(sample, *means))
+        return results
+    finally:
+        engine.shutdown(cancel_futures=True)
+
+
+def _at(timed: Sequence[Timed], flops: int) -> tuple[float, float]:
+    """Seconds once and per step of a candidate with these FLOPs, between the two timed ones that are nearest."""
+    after = next((index for index, one in enumerate(timed) if one.sample.flops >= flops), len(timed) - 1)
+    low, high = timed[max(after - 1, 0)], timed[after]
+    span = high.sample.flops - low.sample.flops
+    share = (flops - low.sample.flops) / span if span else 0.0
+    return low.once + share * (high.once - low.once), low.step + share * (high.step - low.step)

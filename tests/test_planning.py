@@ -1,0 +1,98 @@
+"""Hours as a bound of a search, and what a search will take."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inside import inside
+from test_search_rungs import judged
+from toy_search import Toy, search
+
+from hrsearch import api
+from hrsearch.errors import InputError
+from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
+from hrsearch.runner import Proxy
+from hrsearch.search.clock import PREFIX, covered
+from hrsearch.space import load_arch
+from hrsearch.study import read_study
+
+RUNNER = """
+proxy: {data: six_digits, image: 32, batch: 4, steps: 4, warmup: 1, train_images: 16, val_images: 8}
+measure: {image: [32, 32], seconds: 0.1}
+engine: {kind: inline}
+"""
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=6))
+def test_time_that_two_drivers_share_counts_once(spans: list[tuple[int, int]]) -> None:
+    lit = {second for start, length in spans for second in range(start, start + length)}
+    assert covered([(float(start), float(start + length)) for start, length in spans]) == len(lit)
+
+
+def test_a_search_ends_with_its_hours_and_goes_on_with_more(tmp_path: Path) -> None:
+    end = search(tmp_path, None, Toy(0.2), hours=1 / 3600, sampler="random")
+    first = judged(tmp_path)
+    assert end.startswith("the hours are spent; ")
+    assert 1 <= len(first) <= 6
+    assert search(tmp_path, None, Toy(0.2), hours=1 / 3600, sampler="random").startswith("the hours are spent")
+    assert len(judged(tmp_path)) == len(first)
+    search(tmp_path, None, Toy(0.2), hours=2 / 3600, sampler="random")
+    assert len(judged(tmp_path)) > len(first)
+    sessions = [key for key in read_study(tmp_path).attributes if key.startswith(PREFIX)]
+    assert len(sessions) == 3
+
+
+def test_a_budget_ends_it_before_the_hours(tmp_path: Path) -> None:
+    assert search(tmp_path, 3, hours=1, sampler="random").startswith("3 of 3 candidates are done")
+
+
+def test_what_waits_at_a_rung_goes_on_waiting_when_the_hours_are_spent(tmp_path: Path) -> None:
+    search(tmp_path, 12, Toy(0.2), hours=1 / 3600, sampler="random", rungs=(10, 30))
+    assert {trial.state for trial in judged(tmp_path)} <= {"waiting", "trained"}
+    assert "waiting" in {trial.state for trial in judged(tmp_path)}
+    search(tmp_path, 12, hours=1, sampler="random", rungs=(10, 30))
+    assert {trial.state for trial in judged(tmp_path)} == {"stopped", "trained"}
+
+
+def test_a_search_needs_an_end(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs an end"):
+        api.search("hrvit", "smoke", None, home=tmp_path)
+    with pytest.raises(InputError, match="hours: more than none"):
+        api.search("hrvit", "smoke", None, hours=0.0, home=tmp_path)
+
+
+def test_steps_of_a_candidate_in_the_mean() -> None:
+    assert steps_of(Proxy(steps=150), eta=3) == 150
+    climbing = Proxy(steps=100, warmup=0, rungs=(20,))  # the first rung's trunk is 13 steps long
+    assert steps_of(climbing, eta=4) == pytest.approx(20 + (100 - 13) / 4)
+
+
+def test_times_lie_between_those_that_were_measured() -> None:
+    arch = load_arch("hirivit_s")
+    timed = [Timed(Sample("", arch, flops), flops / 10, flops / 100) for flops in (100, 200, 400)]
+    assert _at(timed, 150) == pytest.approx((15.0, 1.5))
+    assert _at(timed, 300) == pytest.approx((30.0, 3.0))
+    assert _at(timed, 400) == pytest.approx((40.0, 4.0))
+
+
+def test_what_fits_is_bound_by_hours_and_by_the_budget() -> None:
+    assert Forecast((), 2, 36.0, None, 1.0).candidates == 200
+    assert Forecast((), 2, 36.0, 50, 1.0).candidates == 50
+    assert Forecast((), 2, 36.0, 50, None).end_s == 900
+
+
+def test_plan_says_what_fits(tmp_path: Path) -> None:
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    done = inside(tmp_path, "plan", "hirivit", "--runner", "runner.yaml", "--hours", "1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^small .* FLOPs: .* s a step of training$", done.stdout, re.MULTILINE)
+    assert re.search(r"1 hours: about [\d,]+ candidates, .*; begun now it ends", done.stdout)
+
+
+def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path) -> None:
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    done = inside(tmp_path, "plan", "hirivit", "--runner", "runner.yaml", "--limit", "flops=1k")
+    assert done.returncode == 2
+    assert "keeps flops<=1k; loosen that" in done.stderr
