@@ -1,6 +1,6 @@
 """How long exact FLOPs take: thousands of candidates of every shipped space, and beside what a user would do otherwise.
 
-    python benchmarks/counting.py                                     # some ten minutes
+    python benchmarks/counting.py                                     # some ten minutes of a quiet core
     python benchmarks/counting.py --count 100 --warm 20 --check 5     # two
 
 First table: `--warm` candidates of a space are counted in a process that has counted nothing (cold), then `--count`
