@@ -99,8 +99,14 @@ def _device(name: str | None) -> torch.device:
 
 
 def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
-    sizes = {"image": recipe.image, "train_images": recipe.train_images, "val_images": recipe.val_images}
-    data = load_dataset(recipe.data, **sizes, task=load_task(folder / "arch.yaml"))
+    data = load_dataset(
+        recipe.data,
+        image=recipe.image,
+        train_images=recipe.train_images,
+        val_images=recipe.val_images,
+        task=load_task(folder / "arch.yaml"),
+        split="official",
+    )
     torch.manual_seed(recipe.seed)
     network = build(load_arch(folder / "arch.yaml"), classes=len(data.classes), drop_path=recipe.drop_path)
     if recipe.start == "weights" and (folder / WEIGHTS).is_file():
