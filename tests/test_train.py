@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
-from hrsearch.proxy.data import Dataset
+from hrsearch.proxy.data import Dataset, Split
 from hrsearch.proxy.learning import Learner, Plan, learn
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
@@ -132,10 +132,10 @@ def test_half_precision_resumes_too(winner: Path, tmp_path: Path, monkeypatch: p
     require_same(winner, whole)
 
 
-def stopped(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) -> float:
+def stopped(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int, given: Split | None = None) -> float:
     if step == 6:
         raise KeyboardInterrupt
-    return learn(learner, data, plan, step=step, seed=seed)
+    return learn(learner, data, plan, step=step, seed=seed, given=given)
 
 
 @pytest.mark.parametrize("classes", [11, 5])

@@ -7,6 +7,7 @@ from torch import nn
 
 from hrsearch.objective import Score
 from hrsearch.proxy.data import Dataset, load_dataset
+from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import learn, learner_of, memory_watched, validate
 from hrsearch.proxy.tasks import LEARNING
 from hrsearch.runner import Proxy
@@ -31,7 +32,8 @@ def train_proxy(
     start = time.perf_counter()
     with memory_watched():
         learner = learner_of(network, data, proxy, device)
-        losses = [learn(learner, data, proxy, step=step, seed=seed) for step in range(proxy.steps)]
+        given = enumerate(batches(data, proxy, How(augments=proxy.augment), seed=seed))
+        losses = [learn(learner, data, proxy, step=step, seed=seed, given=batch) for step, batch in given]
         value = validate(learner, data, proxy)
     tail = losses[-max(len(losses) // 10, 1) :]
     return Score(

@@ -10,7 +10,7 @@ from hrsearch.proxy.data.split import SplitName
 from hrsearch.registry import DATASETS
 from hrsearch.task import TASKS
 
-__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "load_dataset"]
+__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "is_made", "load_dataset"]
 
 
 def load_dataset(
@@ -33,7 +33,7 @@ def load_dataset(
     """
     if task not in TASKS:
         raise InputError(f"task {task!r} does not exist; {suggestion(task, TASKS)}")
-    if data in DATASETS and data != "folder":
+    if is_made(data):
         made: Dataset = DATASETS[data](
             image=image, train_images=train_images, val_images=val_images, seed=seed, task=task
         )
@@ -44,3 +44,8 @@ def load_dataset(
         )
     sizes = {"image": image, "train_images": train_images, "val_images": val_images, "seed": seed}
     return folder(Path(data), **sizes, task=task, split=split, decoded=decoded)
+
+
+def is_made(data: str) -> bool:
+    """Whether this is the name of data that is made here, not a person's own."""
+    return data in DATASETS and data != "folder"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hrsearch.errors import InputError
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, stored
 from hrsearch.proxy.data.layout import Item, Part, Wrong, found_in, require_none_wrong
 from hrsearch.proxy.data.layouts import LAYOUTS
-from hrsearch.proxy.data.reading import each, mask_of, read, square_of
+from hrsearch.proxy.data.reading import NEEDED, each, mask_of, read, square_of
 from hrsearch.proxy.data.split import SplitName, digest_of, parts_of, some
 from hrsearch.registry import DATASETS
 
@@ -54,11 +55,17 @@ def folder(
     def make() -> Dataset:
         classes = layout.classes(root) or classes_in_masks(path, parts[: 1 if split == "official" else 2])
         data = _made(path, classes, (kept, val), image, task)
+        require_none_wrong(path, [one for one in each(train[len(kept) :], partial(_checked, len(classes))) if one])
         return replace(data, split=identity, swap=layout.swap)
 
     # By what the split is and when its files were last changed: what is mended without a change of size is read again.
     found = stored(f"folder-{identity}-{state}-{image}px-{len(kept)}", make)
     return replace(found, files=train)
+
+
+def _checked(classes: int, item: Item) -> None:
+    """Wrong if the item cannot be used: better told now than in the middle of an epoch."""
+    read(item, classes, NEEDED)
 
 
 def _made(

@@ -97,9 +97,10 @@ def require_none_wrong(path: Path, wrong: Iterable[Wrong]) -> None:
     kinds = [one.kind for one in found]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     rest = f"; and {len(found) - TOLD} more" if len(found) > TOLD else ""
+    items = "items" if len(found) > 1 else "item"
     named = "; ".join(str(one) for one in found[:TOLD])
     raise InputError(
-        f"{path}: {len(found)} wrong items ({counts}): {named}{rest}; "
+        f"{path}: {len(found)} wrong {items} ({counts}): {named}{rest}; "
         f"hrsearch data {path} lists them, mend or remove them"
     )
 

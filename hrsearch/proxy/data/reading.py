@@ -19,6 +19,7 @@ from torch import Tensor
 from hrsearch.proxy.data.layout import IGNORE, Item, Person, Table, Wrong
 
 ROOM = 1.25  # the side of the square around a person, of its box's longer side (Sun et al., HRNet, 2019)
+NEEDED = 64  # pixels: to see that a file is whole, a JPEG need not be decoded larger
 FINER = 2  # a JPEG is decoded at no less than so many times the side that is wanted of it
 
 Label = NDArray[np.uint8] | int | Person  # a class per pixel, a class, or the keypoints

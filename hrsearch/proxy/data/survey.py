@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from hrsearch.proxy.data.folder import classes_in_masks
 from hrsearch.proxy.data.layout import IGNORE, Item, Layout, Person, Wrong, found_in
 from hrsearch.proxy.data.layouts import LAYOUTS
-from hrsearch.proxy.data.reading import Sample, each, read
+from hrsearch.proxy.data.reading import NEEDED, Sample, each, read
 from hrsearch.proxy.data.split import digest_of, parts_of
 
 LISTED = 20  # wrong items that the text names; JSON has all
-NEEDED = 64  # pixels: to see that a file is whole, a JPEG need not be decoded larger
 SEEN = ("absent", "occluded", "visible")  # a keypoint, by its third number
 
 
@@ -110,7 +109,7 @@ def lines_of(found: Survey) -> list[str]:
         f"{found.path}: {layout.name}, to {layout.task}" if layout.task != "pose" else f"{found.path}: {layout.name}",
         f"training    {found.train:,} {_things(layout)}; a fifth of them validates the search's candidates",
         f"validation  {found.val:,} {_things(layout)} ({whose}); for hrsearch train only",
-        f"split       {found.split}",
+        f"hash        {found.split} (of both: names and sizes of the files)",
     ]
     if found.sizes:
         sizes = ", ".join(f"{name} {width} x {height}" for name, (width, height) in found.sizes.items())

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import Item, Layout, Part, Wrong, pictures_in
+from hrsearch.proxy.data.layout import SUFFIXES, Item, Layout, Part, Wrong, pictures_in
 
 
 def _root(path: Path) -> Path | None:
-    names = [folder.name for folder in _folders(path)]
-    return path if len(names) > 1 and not {"images", "masks"} <= set(names) else None
+    """The path itself, if half of its sub-folders or more hold images: any folder of folders would fit otherwise."""
+    folders = _folders(path / "train" if _is_parted(path) else path)
+    if len(folders) < 2 or {"images", "masks"} <= {folder.name for folder in folders}:
+        return None
+    filled = [any(file.suffix.lower() in SUFFIXES for file in folder.iterdir()) for folder in folders]
+    return path if 2 * sum(filled) >= len(folders) else None
 
 
 def _folders(path: Path) -> list[Path]:
