@@ -1,6 +1,7 @@
 """Judges one candidate: builds it, times it at the deployment size, trains it on the proxy. Runs in a worker."""
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hrsearch.errors import CandidateFailed
 from hrsearch.objective import Limit, parse_limit
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
-from hrsearch.runner import Runner, proxy_of
+from hrsearch.proxy.data import Dataset
+from hrsearch.runner import Proxy, Runner, proxy_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Evaluate:
 
     def _judged(self, candidate: Candidate) -> Judgement:
         proxy, device = proxy_of(self.runner, candidate.arch), self.runner.device
-        data = proxy_data(proxy, self.task)
+        data = _data(self.runner.proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
         known: dict[str, Any] = {"latency": asdict(self._latency(network))}
@@ -64,6 +66,12 @@ class Evaluate:
         limits = [parse_limit(text) for text in self.runner.search.limits]
         on_latency = [limit for limit in limits if limit.objective == "latency"]
         return next((one for one in on_latency if one.violation(known["latency"]["median_ms"]) > 0), None)
+
+
+@lru_cache(maxsize=2)
+def _data(proxy: Proxy, task: str) -> Dataset:
+    """Looked up once a worker: the many files of a person's own data need not be listed again for each candidate."""
+    return proxy_data(proxy, task)
 
 
 def _save(network: Network, path: Path) -> None:

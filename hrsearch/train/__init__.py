@@ -22,7 +22,7 @@ from hrsearch.space import load_arch, load_task
 from hrsearch.train.checkpoint import Row, read_state, write_rows, write_state, write_weights
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe
 
-__all__ = ["Recipe", "TrainResult", "default_recipe", "load_recipe", "train"]
+__all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "train"]
 
 SAMPLED = 512  # training images kept as squares for the statistics where all are read from their files
 WEIGHTS = "weights.safetensors"
@@ -104,7 +104,7 @@ def _device(name: str | None) -> torch.device:
 
 def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
     task = load_task(folder / "arch.yaml")
-    how = _how(recipe, task, device)
+    how = how_of(recipe, task, device)
     data = load_dataset(
         recipe.data,
         image=recipe.image,
@@ -121,7 +121,7 @@ def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
     return Run(folder / RUN, recipe, data, how, network.arch.digest(), learner_of(network, data, recipe, device))
 
 
-def _how(recipe: Recipe, task: str, device: torch.device) -> How:
+def how_of(recipe: Recipe, task: str, device: torch.device) -> How:
     """How its batches are made: a person's own images are augmented as they lie on the disk, by other processes."""
     is_own = not is_made(recipe.data)
     if recipe.augment not in ("auto", "none", task):
