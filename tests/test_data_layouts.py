@@ -311,7 +311,7 @@ def test_wrong_persons_are_named(tmp_path: Path) -> None:
     path = coco_tree(tmp_path / "own")
     content = read_coco(path)
     outside = annotation(800, 0)["keypoints"]
-    outside[3 * 5 : 3 * 5 + 3] = [41.0, 3.0, 2]
+    outside[3 * 5 : 3 * 5 + 3] = [43.0, 3.0, 2]
     changes: list[dict[str, Any]] = [
         {"keypoints": outside}, {"bbox": [1, 2, 0, 5]}, {"image_id": 77}, {"keypoints": [1.0, 2.0, 2]},
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 Shapes: H = W the side in pixels, K keypoints.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from tqdm import tqdm
 
 from hrsearch.proxy.data.layout import IGNORE, Item, Person, Table, Wrong
 
@@ -153,8 +154,11 @@ def posed(
     return tensor_of(pixels), torch.from_numpy(points)
 
 
-def each(items: Iterable[Item], look: Callable[[Item], Result]) -> list[Result | Wrong]:
-    """What `look` finds in each of the items, or what is wrong with it. Pillow decodes on all cores."""
+def each(items: Sequence[Item], look: Callable[[Item], Result]) -> list[Result | Wrong]:
+    """What `look` finds in each of the items, or what is wrong with it. Pillow decodes on all cores.
+
+    Whoever waits for longer than a few seconds is shown how far it is.
+    """
 
     def told(item: Item) -> Result | Wrong:
         try:
@@ -163,4 +167,5 @@ def each(items: Iterable[Item], look: Callable[[Item], Result]) -> list[Result |
             return error
 
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(told, items))
+        bar = tqdm(pool.map(told, items), "reading", len(items), unit="item", leave=False, delay=3, disable=None)
+        return list(bar)

@@ -18,6 +18,7 @@ KEYPOINTS = (
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 )  # fmt: skip
+EDGE = 1  # pixels by which a keypoint may lie beyond its image: they are rounded
 SWAP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 
 
@@ -89,7 +90,7 @@ def _require_inside(where: str, points: Any, size: tuple[int, int]) -> None:
     if not np.isin(points[:, 2], (0, 1, 2)).all():
         raise Wrong(f"{where}: a keypoint's visibility is 0, 1 or 2", "label out of range")
     seen = points[points[:, 2] > 0, :2]
-    if (seen < 0).any() or (seen > size).any():
+    if (seen < -EDGE).any() or (seen > np.array(size) + EDGE).any():
         raise Wrong(f"{where}: a keypoint lies outside of the image of {size[0]} x {size[1]}", "label out of range")
 
 
