@@ -340,6 +340,14 @@ def test_a_run_says_it_all_at_once(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_image_of_several_persons_is_wrong_once(tmp_path: Path) -> None:
+    path = coco_tree(tmp_path / "own")
+    truncate(load_dataset(str(path), **SMALL, task="pose").files[0].image)
+    with pytest.raises(InputError, match=r"1 wrong item \(1 unreadable\): "):
+        load_dataset(str(path), **SMALL, task="pose")
+    assert survey(path).kinds == {"unreadable": 1}
+
+
 def test_lists_that_name_what_is_not_there(tmp_path: Path) -> None:
     path = context_tree(tmp_path / "own")
     root = path / "VOCdevkit/VOC2010"

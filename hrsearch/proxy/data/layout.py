@@ -91,7 +91,7 @@ def root_with(path: Path, places: Iterable[str], inside: Iterable[str]) -> Path 
 
 def require_none_wrong(path: Path, wrong: Iterable[Wrong]) -> None:
     """One line for all of the wrong items, by kind and the first by name, if there are any."""
-    found = list(wrong)
+    found = list({str(one): one for one in wrong}.values())  # once, however many persons are in an image
     if not found:
         return
     kinds = [one.kind for one in found]
