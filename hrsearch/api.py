@@ -147,7 +147,7 @@ def versions() -> dict[str, str]:
     """The versions that a score or a latency depends on."""
     from hrsearch.cost.machine import version_of
 
-    packages = ("hrsearch", "torch", "optuna", "fvcore", "numpy", "scikit-learn")
+    packages = ("hrsearch", "torch", "optuna", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{package: version_of(package) for package in packages}}
 
 
@@ -159,6 +159,7 @@ def _searched(
     told: Mapping[str, Any],
     on_event: "Callable[[Event], None]",
 ) -> Study:
+    from hrsearch.cost.forecast import Forecast
     from hrsearch.evaluate import Evaluate, prepare
     from hrsearch.proxy import proxy_data
     from hrsearch.search.driver import Judging, drive
@@ -180,6 +181,7 @@ def _searched(
             Evaluate(runner, reference_ms, space.task, space.plugins),
             preload=("hrsearch.evaluate",),
             prepare=prepare,
+            forecast=Forecast(runner.measure.image, len(data.classes)),
         ),
         budget=budget,
         folder=folder,

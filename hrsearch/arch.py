@@ -101,6 +101,31 @@ def inputs_of(arch: Arch, index: int) -> tuple[Map, ...]:
     return arch.stages[index - 1].maps if index else (IMAGE,)
 
 
+def by_place(arch: Arch, figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures of parts, by their path in the network, added up: links, branches of each stride, head.
+
+    What is under the empty path lies between the parts: sums, activations, resizing of maps.
+    """
+    strides = sorted(
+        {branch.stride for stage in arch.stages for branch in stage.branches if branch.depth or branch.norm}
+    )
+    sums = dict.fromkeys([*(f"branches at stride {stride}" for stride in strides), "links", "head"], 0.0)
+    for path, figure in figures.items():
+        place = _place(arch, path.split("."))
+        sums[place] = sums.get(place, 0.0) + figure
+    return sums
+
+
+def _place(arch: Arch, path: list[str]) -> str:
+    if path == [""]:
+        return "between the parts"
+    if path[0] == "head":
+        return "head"
+    if path[2] == "link":
+        return "links"
+    return f"branches at stride {arch.stages[int(path[1])].branches[int(path[3])].stride}"
+
+
 def _part_to_dict(part: Part) -> dict[str, Any]:
     return {"kind": part.kind, **part.keywords()}
 

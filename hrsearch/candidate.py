@@ -18,6 +18,7 @@ class Candidate:
     arch: Arch
     seed: int
     folder: Path
+    rung: int = 0  # the rung to train to; what it did before lies in its checkpoint
     known: bool = False  # a published network: the yardstick, judged whether it keeps the limits or not
 
 
@@ -34,6 +35,11 @@ class Judgement:
 def weights_path(folder: Path, number: int) -> Path:
     """Where the weights of a trial of the study in `folder` lie, once it is trained and while it is on the front."""
     return folder / "weights" / f"{number}.safetensors"
+
+
+def checkpoint_path(folder: Path, number: int) -> Path:
+    """Where the training of a trial stands that may go on to the next rung."""
+    return folder / "rungs" / f"{number}.pt"
 
 
 def seed_of(*parts: object) -> int:

@@ -38,8 +38,12 @@ def run(
     name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
     task: Task = None,
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
-    objective: Annotated[list[str] | None, typer.Option(help="score, flops, latency, params; repeat it.")] = None,
-    limit: Annotated[list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M; repeat it.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="score, flops, latency, params, memory, training_memory; repeat it.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M, memory=200M; repeat it.")
+    ] = None,
 ) -> None:
     """Search a space. The same command again resumes the study, or says that it is finished."""
     from hrsearch.progress import searched
@@ -102,35 +106,50 @@ def sample(
 
 @app.command()
 def show(
-    network: Annotated[str, typer.Argument(help="A published network such as hrvit_b1, or a network's YAML file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A published network such as hrvit_b1, or a network's YAML file.")
+    ],
     image: Image = None,
     classes: Classes = 1000,
     task: Task = None,
     weights: Annotated[Path | None, typer.Option(help="Released weights to try: .safetensors, .pth or .pt.")] = None,
     family: Annotated[str | None, typer.Option(help="Whose names these have; by default the network's.")] = None,
+    ms: Annotated[bool, typer.Option("--ms", help="Measure it here: milliseconds of every row.")] = False,
+    parts: Annotated[bool, typer.Option("--parts", help="A row for every part, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """A network as a table: per stage and branch its map, channels, blocks, parameters and FLOPs."""
+    """A network as a bill: per stage, branch and part its map, parameters, FLOPs and milliseconds."""
     from hrsearch.cost import cost
     from hrsearch.space import load_arch
-    from hrsearch.table import json_of, rows_of, summary_of, text_of
+    from hrsearch.table import by_place, certificate_of, json_of, rows_of, summary_of, text_of
 
-    arch = load_arch(network, task)
+    arch = load_arch(name, task)
     size = image_of(image) if image else arch.image or (224, 224)
     counted = cost(arch, size, classes)
-    rows = rows_of(arch, counted, size)
+    latency, paid = None, None
+    if ms:
+        from hrsearch.build import build
+        from hrsearch.cost import bill_of, measure
+
+        network = build(arch, classes)
+        latency = measure(network, size)
+        paid = bill_of(network, size).scaled_to(latency.median_ms)
+    spent = {**paid.parts, "": paid.between} if paid else None
+    rows = rows_of(arch, counted, size, spent, parts)
     loaded = None
     if weights is not None:
         from hrsearch.released.file import family_of, fit
 
-        loaded = fit(arch, classes, weights, family or family_of(network))
+        loaded = fit(arch, classes, weights, family or family_of(name))
     if as_json:
         told = json_of(arch, rows, counted, size, classes) | ({"weights": asdict(loaded)} if loaded else {})
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(told | ({"latency": asdict(latency)} if latency else {}), indent=2))
     else:
-        typer.echo(f"{text_of(rows, counted)}\n\n{summary_of(counted, size, classes)}")
-        if loaded:
-            typer.echo(loaded)
+        typer.echo(f"{text_of(rows, counted)}\n\n{text_of(by_place(arch, counted, spent), counted)}\n")
+        typer.echo(summary_of(counted, size, classes))
+        for line in (latency and certificate_of(latency), loaded):
+            if line:
+                typer.echo(line)
 
 
 @app.command()
@@ -176,18 +195,24 @@ def look_at_data(
 def measure(
     study: StudyName,
     engine: Annotated[
-        str, typer.Option(help="eager, compiled, onnx, cuda, or 'command: ./bench.sh {model}' (prints milliseconds).")
+        str,
+        typer.Option(
+            help="eager, compiled, onnx, cuda, cuda-fp16, cuda-bf16 (the last three also with -graph), "
+            "or 'command: ./bench.sh {model}' (prints milliseconds)."
+        ),
     ] = "eager",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default the engine's.")] = None,
     image: Annotated[str | None, typer.Option(help="Height x width in pixels; by default the study's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
 ) -> None:
     """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
+    from hrsearch.cost.latency import engine_on
     from hrsearch.progress import measured_again
 
     size = image_of(image) if image else None
-    measured_again(study, engine=engine, image=size, batch=batch, threads=threads, name=name)
+    measured_again(study, engine=engine_on(engine, device), image=size, batch=batch, threads=threads, name=name)
 
 
 @app.command()

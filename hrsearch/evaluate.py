@@ -1,5 +1,6 @@
-"""Judges one candidate: builds it, times it at the deployment size, trains it on the proxy. Runs in a worker."""
+"""Judges one candidate: builds it, measures it at the deployment size, trains it on the proxy. Runs in a worker."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from hrsearch.arch import by_place
 from hrsearch.build import Network, build
-from hrsearch.candidate import Candidate, Judgement, weights_path
-from hrsearch.cost import measure
+from hrsearch.candidate import Candidate, Judgement, checkpoint_path, weights_path
+from hrsearch.cost import bill_of, device_of, measure, peak_memory
 from hrsearch.errors import CandidateFailed
-from hrsearch.objective import Limit, parse_limit
+from hrsearch.objective import OBJECTIVES, Limit, parse_limit
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.proxy.data import Dataset
@@ -29,7 +31,7 @@ class Evaluate:
     plugins: tuple[Path, ...] = ()  # files of code that the networks need
 
     def __call__(self, candidate: Candidate) -> Judgement:
-        """Latency first: it is cheap, and a limit on it saves the training."""
+        """Memory and latency first: they are cheap, and a limit on them saves the training."""
         torch.set_num_threads(self.runner.measure.threads)
         load_plugins(self.plugins)
         try:
@@ -42,30 +44,56 @@ class Evaluate:
         data = _data(self.runner.proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
-        known: dict[str, Any] = {"latency": asdict(self._latency(network))}
-        broken = None if candidate.known else self._broken(known)
-        if broken:
-            return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
-        score = train_proxy(network, data, proxy, seed=candidate.seed, device=device)
-        _save(network, weights_path(candidate.folder, candidate.number))
+        known: dict[str, Any] = {}
+        for measured in self._measured(network) if candidate.rung == 0 else ():  # a later rung knows it already
+            known |= measured
+            broken = None if candidate.known else self._broken(known)
+            if broken:
+                return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
+        checkpoint = checkpoint_path(candidate.folder, candidate.number) if proxy.rungs else None
+        score = train_proxy(
+            network, data, proxy, seed=candidate.seed, device=device, rung=candidate.rung, checkpoint=checkpoint
+        )
+        if candidate.rung == len(proxy.rungs):
+            _save(network, weights_path(candidate.folder, candidate.number))
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
-    def _latency(self, network: Network) -> Any:
+    def _measured(self, network: Network) -> Iterator[dict[str, Any]]:
+        """Attributes that are known before training, the cheapest first; memory only where it is asked for."""
+        how, asked = self.runner.measure, self._asked()
+        image = network.arch.image or how.image
+        if "memory" in asked:
+            yield {"memory": asdict(peak_memory(network, image, how.batch, device=device_of(how.engine)))}
+        if "training_memory" in asked:
+            found = peak_memory(network, image, how.batch, training=True, device=self.runner.device)
+            yield {"training_memory": asdict(found)}
+        yield self._timed(network, image)
+
+    def _asked(self) -> set[str]:
+        """The objectives that the runner judges or limits by."""
+        search = self.runner.search
+        return {*search.objectives, *(parse_limit(text).objective for text in search.limits)}
+
+    def _timed(self, network: Network, image: tuple[int, int]) -> dict[str, Any]:
+        """The latency and, where the engine runs part after part, the bill of it."""
         how = self.runner.measure
-        return measure(
-            network,
-            network.arch.image or how.image,
-            how.engine,
-            batch=how.batch,
-            threads=how.threads,
-            seconds=how.seconds,
-            reference_ms=self.reference_ms,
-        )
+        settings = {"batch": how.batch, "threads": how.threads}
+        latency = measure(network, image, how.engine, seconds=how.seconds, reference_ms=self.reference_ms, **settings)
+        known: dict[str, Any] = {"latency": asdict(latency)}
+        if how.engine == "eager":
+            paid = bill_of(network, image, seconds=how.seconds / 10, **settings).scaled_to(latency.median_ms)
+            spent = {**paid.parts, "": paid.between}
+            known["part_ms"] = [round(each, 4) for each in spent.values()]
+            known["ms_by_place"] = {place: round(each, 4) for place, each in by_place(network.arch, spent).items()}
+        return known
 
     def _broken(self, known: dict[str, Any]) -> Limit | None:
-        limits = [parse_limit(text) for text in self.runner.search.limits]
-        on_latency = [limit for limit in limits if limit.objective == "latency"]
-        return next((one for one in on_latency if one.violation(known["latency"]["median_ms"]) > 0), None)
+        """The first limit that what is known so far breaks."""
+        for limit in map(parse_limit, self.runner.search.limits):
+            value = OBJECTIVES[limit.objective].of(known)
+            if value is not None and limit.violation(value) > 0:
+                return limit
+        return None
 
 
 @lru_cache(maxsize=2)

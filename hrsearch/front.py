@@ -35,6 +35,23 @@ def non_dominated(points: Points, directions: Sequence[str]) -> list[int]:
     return on_front
 
 
+def not_surely_dominated(low: Points, high: Points, directions: Sequence[str]) -> list[int]:
+    """The indices of the points that no other one beats beyond their noise, in ascending order.
+
+    A point may lie anywhere between its rows of `low` and `high`. It is surely beaten by one whose worst values are at
+    least as good as its best ones in every objective, and better in one. Where both are equal: `non_dominated`.
+    """
+    one, other = _gains(low, directions), _gains(high, directions)
+    best, worst = np.maximum(one, other), np.minimum(one, other)
+    finite = np.isfinite(best).all(axis=1) & np.isfinite(worst).all(axis=1)
+    beating = _front(worst[finite])
+    return [index for index in np.flatnonzero(finite).tolist() if not _is_beaten(best[index], beating)]
+
+
+def _is_beaten(gains: Rows, by: Rows) -> bool:
+    return bool(((by >= gains).all(axis=1) & (by > gains).any(axis=1)).any())
+
+
 def hypervolume(points: Points, directions: Sequence[str], reference: Sequence[float]) -> float:
     """The volume between the points and `reference`, in the objectives' own units; exact.
 
@@ -43,6 +60,24 @@ def hypervolume(points: Points, directions: Sequence[str], reference: Sequence[f
     gains = _gains(points, directions) - _gains([reference], directions)
     gains = gains[(np.isfinite(gains) & (gains > 0)).all(axis=1)]
     return _volume(_front(gains))
+
+
+def best_first(points: Points, directions: Sequence[str]) -> list[int]:
+    """All indices, the best first: front after front, within a front by what each point adds to the hypervolume.
+
+    The volume is measured in shares of the range of all points (`ranges_of`); of equals the first comes first. Points
+    that are not finite come last.
+    """
+    gains = _gains(points, directions)
+    finite = np.isfinite(gains).all(axis=1)
+    order, left = [], np.flatnonzero(finite).tolist()
+    shares = _shares(points, ranges_of(points, directions)) if left else gains
+    while left:
+        front = [left[place] for place in non_dominated([points[index] for index in left], directions)]
+        added = dict(zip(front, _contributions(shares[front]), strict=True))
+        order += sorted(front, key=lambda index: (-added[index], index))
+        left = [index for index in left if index not in added]
+    return [*order, *np.flatnonzero(~finite).tolist()]
 
 
 def knee(points: Points, directions: Sequence[str]) -> int:
@@ -134,6 +169,12 @@ def _volume(gains: Rows) -> float:
     return float(
         sum(height[i] * (base[i].prod() - _volume(np.minimum(base[i], base[i + 1 :]))) for i in range(len(rows)))
     )
+
+
+def _contributions(shares: Rows) -> list[float]:
+    """What each row of a front adds to the volume of the others."""
+    total = _volume(_front(shares))
+    return [total - _volume(_front(np.delete(shares, index, axis=0))) for index in range(len(shares))]
 
 
 def _area(gains: Rows) -> float:

@@ -51,6 +51,18 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Peak bytes of one forward pass or one training step of a batch: parameters, buffers and images included."""
+
+    bytes: int
+    of: Literal["forward pass", "training step"]
+    how: str  # counted or measured, and what
+    device: str
+    image: tuple[int, int]
+    batch: int
+
+
+@dataclass(frozen=True)
 class Score:
     """The outcome of proxy training: `value` in [0, 1], higher is better."""
 
@@ -73,6 +85,17 @@ class Objective:
     direction: Literal["maximize", "minimize"]
     of: Callable[[Mapping[str, Any]], float | None]
     label: str
+    measured: str | None = None  # the attribute that holds the interval, where it is measured with noise
+    ends: tuple[str, str] = ("low", "high")  # the interval's keys there
+
+    def interval(self, attributes: Mapping[str, Any]) -> tuple[float, float] | None:
+        """The lowest and the highest value that the noise of its measurement allows; None where it is not known."""
+        value = self.of(attributes)
+        if value is None:
+            return None
+        known = (attributes.get(self.measured) or {}) if self.measured else {}
+        low, high = (known.get(end) for end in self.ends)
+        return (value if low is None else low), (value if high is None else high)
 
 
 def _inside(attribute: str, key: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -88,12 +111,25 @@ OBJECTIVES = {
     for objective in (
         Objective("score", "", "maximize", _inside("score", "value"), "score"),
         Objective("flops", "", "minimize", _plain("flops"), "FLOPs (multiply-accumulates)"),
-        Objective("latency", "ms", "minimize", _inside("latency", "median_ms"), "latency (ms)"),
+        Objective(
+            "latency",
+            "ms",
+            "minimize",
+            _inside("latency", "median_ms"),
+            "latency (ms)",
+            "latency",
+            ("low_ms", "high_ms"),
+        ),
         Objective("params", "", "minimize", _plain("params"), "parameters"),
+        Objective("memory", "B", "minimize", _inside("memory", "bytes"), "peak memory (bytes)"),
+        Objective(
+            "training_memory", "B", "minimize", _inside("training_memory", "bytes"), "peak memory in training (bytes)"
+        ),
     )
 }
 
-_SUFFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "ms": 1.0, "s": 1e3}
+_SIZES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_SUFFIXES = _SIZES | {f"{size}B": factor for size, factor in _SIZES.items()} | {"ms": 1.0, "s": 1e3}
 
 
 @dataclass(frozen=True)
@@ -121,7 +157,10 @@ def objective_of(name: str) -> Objective:
 
 
 def parse_limit(text: str) -> Limit:
-    """`flops=5G`, `latency<=30ms`, `score>=0.3`: a limit; `=` means at most for costs and at least for the score."""
+    """`flops=5G`, `latency<=30ms`, `memory<=200M`, `score>=0.3`: a limit.
+
+    `=` means at most for costs and at least for the score. Bytes may be written with their B.
+    """
     match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|=)\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*", text)
     if not match or match[4] not in _SUFFIXES:
         raise InputError(f"limit {text!r} cannot be read; write for example flops=5G, latency<=30ms or params=10M")
@@ -138,10 +177,8 @@ def parse_limit(text: str) -> Limit:
 
 
 def readable(value: float, unit: str = "") -> str:
-    """`value` with three significant digits and a suffix: 5.01G, 12.3M, 41.2ms."""
-    if unit:
-        return f"{value:.3g}{unit}"
+    """`value` with three significant digits and a suffix: 5.01G, 12.3M, 184MB, 41.2ms."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"
+        if abs(value) >= size and unit in ("", "B"):
+            return f"{value / size:.3g}{suffix}{unit}"
+    return f"{value:.3g}{unit}"

@@ -59,7 +59,13 @@ def value_of(trial: Trial, name: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-_ENDS = {"refused": "was refused", "failed": "failed", "running": "is still running"}
+_ENDS = {
+    "refused": "was refused",
+    "failed": "failed",
+    "running": "is still running",
+    "stopped": "was let go at an earlier rung",
+    "waiting": "waits at a rung",
+}
 
 
 def _knee(record: Record, candidates: Sequence[Trial]) -> Trial:

@@ -93,6 +93,8 @@ def described(trial: Trial) -> str:
         words.append(readable(known["latency"]["median_ms"], "ms"))
     if known.get("params"):
         words.append(f"{readable(known['params'])} parameters")
+    memory = {"memory": "of memory", "training_memory": "in training"}
+    words += [f"{readable(known[name]['bytes'], 'B')} {what}" for name, what in memory.items() if known.get(name)]
     return f"{trial.name}: {', '.join(words)}"
 
 

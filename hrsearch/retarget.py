@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hrsearch.arch import Arch
-from hrsearch.build import build
-from hrsearch.cost import cost, measure, reference_time
+from hrsearch.build import Network, build
+from hrsearch.cost import cost, device_of, measure, peak_memory, reference_time
 from hrsearch.cost.latency import device_name
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.plugins import load_plugins
@@ -84,9 +84,10 @@ def _results(
     for trial in trials:
         arch = Arch.from_dict(trial.attributes["arch"])
         image = _image(record, arch, how)
+        network = build(arch, classes=classes)
         try:
             latency = measure(
-                build(arch, classes=classes),
+                network,
                 image,
                 how.engine,
                 batch=how.batch,
@@ -94,10 +95,22 @@ def _results(
                 seconds=how.seconds,
                 reference_ms=reference_ms,
             )
+            memory = _memory(trial, network, image, how)
         except CandidateFailed as error:
             yield trial, {"reason": str(error)}
         else:
-            yield trial, {"latency": asdict(latency), "flops": cost(arch, image, classes).flops}
+            yield trial, {"latency": asdict(latency), "flops": cost(arch, image, classes).flops, **memory}
+
+
+def _memory(trial: Trial, network: Network, image: tuple[int, int], how: Measure) -> dict[str, Any]:
+    """The peaks that the study knows of the trial, as they are there; that of a training step where it was searched."""
+    known, found = trial.attributes, {}
+    if "memory" in known:
+        found["memory"] = asdict(peak_memory(network, image, how.batch, device=device_of(how.engine)))
+    if "training_memory" in known:
+        device = "cpu" if known["training_memory"]["device"] == "cpu" else "cuda"
+        found["training_memory"] = asdict(peak_memory(network, image, how.batch, training=True, device=device))
+    return found
 
 
 def _image(record: Record, arch: Arch, how: Measure) -> tuple[int, int]:

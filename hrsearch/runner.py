@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hrsearch.arch import Arch
 from hrsearch.document import Document, shipped
@@ -13,6 +13,7 @@ from hrsearch.objective import objective_of, parse_limit
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Zoom = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+DECAY = 0.35  # share of a stable schedule in which the learning rate falls to zero
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -29,6 +30,7 @@ class Proxy(Section):
     image: Positive = 64  # side of the square training crop, pixels
     batch: Positive = 16
     steps: Positive = 160
+    rungs: tuple[Positive, ...] = ()  # steps after which candidates are compared and most of them let go
     warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
     optimizer: Literal["muon", "adamw"] = "muon"  # Muon where channels mix, AdamW elsewhere; or AdamW alone
     rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate
@@ -42,6 +44,17 @@ class Proxy(Section):
     zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
     augment: bool = False  # as in long training on own data; else images are moved and flipped a little
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _climbable(self) -> "Proxy":
+        ladder = [*self.rungs, self.steps]
+        if ladder != sorted(set(ladder)):
+            raise ValueError(f"rungs must grow and stay below steps ({self.steps}), got {list(self.rungs)}")
+        if self.rungs and self.schedule != "stable":
+            raise ValueError("rungs need schedule: stable, which can be gone on from before its decay")
+        if self.rungs and self.warmup > trunk_of(self.rungs[0]):
+            raise ValueError(f"the first rung's {self.rungs[0]} steps are too few for {self.warmup} of warm-up")
+        return self
 
 
 class Measure(Section):
@@ -61,6 +74,11 @@ class Search(Section):
     seed: int = 0
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
     limits: tuple[str, ...] = ()
+    eta: Annotated[float, Field(gt=1)] = 3.0  # of so many candidates at a rung one goes on to the next
+
+    # What the sampler is told of those that do not: the score that the last rung should give them, that of their own
+    # rung as it is, or nothing.
+    told: Literal["expected", "measured", "nothing"] = "expected"
 
     @field_validator("objectives")
     @classmethod
@@ -97,6 +115,11 @@ class Runner(Section):
     engine: Engine = Engine()
 
 
+def trunk_of(steps: int) -> int:
+    """The step of a stable schedule at which its decay begins: up to here a longer one is the same."""
+    return int(steps * (1 - DECAY))
+
+
 def proxy_of(runner: Runner, arch: Arch) -> Proxy:
     """The proxy for this network: where it has an image size of its own, the proxy's images are resized likewise.
 
@@ -130,4 +153,5 @@ def _explained(document: Document, model: type[BaseModel], error: ValidationErro
         known = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
         return document.error(where, f"key {where[-1]!r} does not exist; {suggestion(where[-1], known)}")
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return document.error(where, f"{message}, but got {first['input']!r}")
+    got = "" if isinstance(first["input"], dict) else f", but got {first['input']!r}"  # a section says it itself
+    return document.error(where, f"{message}{got}")

@@ -10,8 +10,15 @@ network reads. What else is known of it stands in its user attributes, under the
 | known | name of the published network; absent for a drawn one |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
+| part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |
+| flops_by_place, ms_by_place | the same added up: the branches of each stride, links, head, between the parts |
+| expected_ms | the latency that the parts of earlier networks let expect, before it was measured |
+| memory, training_memory | a `Memory` as a mapping; only where the runner judges or limits by it |
 | score | a `Score` as a mapping |
-| outcome | "trained", "refused" (a limit is broken), "failed"; absent while it runs |
+| rungs | with rungs: a `Score` of each rung that it was trained to, as mappings |
+| rung | the rung that it is trained to, from 0; absent for the first |
+| outcome | "trained" (to the last rung), "stopped" (let go at an earlier one), "refused" (a limit is
+  broken), "failed"; absent while it runs or waits |
 | reason | why it was refused or failed |
 | violations | relative violation of each limit, by its text; positive where broken, as a published network's may be |
 | traceback | of a candidate that failed by an unforeseen exception: its last 4,000 characters |
@@ -39,10 +46,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from hrsearch.errors import InputError, suggestion
-from hrsearch.front import non_dominated
+from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
 
-State = Literal["trained", "refused", "failed", "running"]
+State = Literal["trained", "stopped", "refused", "failed", "waiting", "running"]
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,19 @@ class Record:
         return tuple(trial for trial in self.trained if trial.is_within_limits)
 
     def front(self) -> tuple[Trial, ...]:
-        """Contenders that no other one beats in every objective, best score first."""
+        """Contenders that no other one beats in every objective beyond the noise of measuring, best score first."""
         directions = [objective.direction for objective in self.objectives]
-        points = [tuple(float(value or 0.0) for value in trial.values) for trial in self.contenders]
-        chosen = [self.contenders[index] for index in non_dominated(points, directions)]
+        chosen = [self.contenders[index] for index in not_surely_dominated(*self._intervals(), directions)]
         sign = -1 if directions[0] == "maximize" else 1
         return tuple(sorted(chosen, key=lambda trial: (sign * float(trial.values[0] or 0.0), trial.number)))
+
+    def _intervals(self) -> tuple[list[list[float]], list[list[float]]]:
+        """The lowest and the highest values of every contender."""
+        found = [
+            [objective.interval(trial.attributes) or (0.0, 0.0) for objective in self.objectives]
+            for trial in self.contenders
+        ]
+        return [[low for low, _ in row] for row in found], [[high for _, high in row] for row in found]
 
     def trial(self, number: int) -> Trial:
         """The trial of that number; an unknown one is an InputError."""
@@ -148,10 +162,17 @@ def read_study(folder: Path) -> Record:
     return Record(study.study_name, folder, attributes, trials)
 
 
+def is_waiting(attributes: Mapping[str, Any]) -> bool:
+    """Whether a trial that has not ended was judged at the rung that it was asked for, and may be sent to the next."""
+    return "outcome" not in attributes and len(attributes.get("rungs") or ()) > attributes.get("rung", 0)
+
+
 def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Trial:
     """Optuna's trial as ours."""
     attributes = trial.user_attrs
-    state: State = "running" if not trial.state.is_finished() else attributes.get("outcome", "failed")
+    state: State = attributes.get("outcome", "failed")
+    if not trial.state.is_finished():
+        state = "waiting" if is_waiting(attributes) else "running"
     values = tuple(objective.of(attributes) for objective in objectives)
     return Trial(trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete)
 
@@ -169,7 +190,11 @@ def _row(trial: Trial) -> dict[str, Any]:
         "latency_ms": latency.get("median_ms"),
         "latency_low_ms": latency.get("low_ms"),
         "latency_high_ms": latency.get("high_ms"),
+        "expected_ms": attributes.get("expected_ms"),
         "params": attributes.get("params"),
+        "rung": score.get("rung"),
+        "memory_bytes": (attributes.get("memory") or {}).get("bytes"),
+        "training_memory_bytes": (attributes.get("training_memory") or {}).get("bytes"),
         "seconds": attributes.get("seconds"),
         "digest": attributes.get("digest"),
         "started": trial.started,

@@ -1,16 +1,20 @@
 """A network as a table: what `hrsearch show` prints. One row per link and per branch of each stage, and the head."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from hrsearch.arch import Arch, Map, Part, inputs_of
+from hrsearch.arch import by_place as places
 from hrsearch.cost.flops import size_at
-from hrsearch.objective import Cost, readable
+from hrsearch.objective import Cost, Latency, readable
+
+BETWEEN = "between the parts (sums, activations, resizing)"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A link, a branch or the head: what it is, the map that it delivers, and what it costs."""
+    """A link, a branch, the head or a part of one: what it is, the map that it delivers, and what it costs."""
 
     stage: str
     part: str
@@ -20,35 +24,51 @@ class Row:
     blocks: int
     params: int
     flops: int  # multiply-accumulates
+    ms: float | None = None  # where the network was measured
+    within: bool = False  # a part of the row above, not to be added again
 
 
-def rows_of(arch: Arch, cost: Cost, image: tuple[int, int]) -> list[Row]:
-    """The rows of a network whose costs were counted at `image` (height, width)."""
+def rows_of(
+    arch: Arch, cost: Cost, image: tuple[int, int], ms: Mapping[str, float] | None = None, in_parts: bool = False
+) -> list[Row]:
+    """The rows of a network whose costs were counted at `image` (height, width).
+
+    `ms` holds the milliseconds of every part and, under the empty name, what lies between. `in_parts` adds a row for
+    every part that computes below the row that it belongs to.
+    """
     rows: list[Row] = []
     for index, stage in enumerate(arch.stages):
         finest, name = stage.maps[0], f"stages.{index}"
         title = f"link {stage.link.kind}: {_maps(inputs_of(arch, index))} -> {_maps(stage.maps)}"
-        rows.append(_row(str(index), title, finest, 0, cost, f"{name}.link", image))
+        rows += _rows(Row(str(index), title, *_on(finest, image), 0, 0, 0), f"{name}.link", cost, ms, in_parts)
         for place, branch in enumerate(stage.branches):
             if branch.depth or branch.norm:
                 what = _words(branch.block) if branch.block else f"{branch.norm} norm"
-                title = f"branch {place}: {what}"
-                rows.append(_row(str(index), title, branch.map, branch.depth, cost, f"{name}.branches.{place}", image))
-    rows.append(_row("head", _words(arch.head), arch.maps[0], 0, cost, "head", image))
+                row = Row(str(index), f"branch {place}: {what}", *_on(branch.map, image), branch.depth, 0, 0)
+                rows += _rows(row, f"{name}.branches.{place}", cost, ms, in_parts)
+    rows += _rows(Row("head", _words(arch.head), *_on(arch.maps[0], image), 0, 0, 0), "head", cost, ms, in_parts)
+    if ms is not None:
+        rows.append(Row("", BETWEEN, "", 0, 0, 0, 0, 0, ms.get("", 0.0)))
     return rows
 
 
+def by_place(arch: Arch, cost: Cost, ms: Mapping[str, float] | None = None) -> list[Row]:
+    """The same bill in a few rows: the branches of each stride over all stages, the links, the head."""
+    params, flops = places(arch, cost.params_by_part), places(arch, cost.flops_by_part)
+    times = places(arch, ms) if ms is not None else {}
+    rows = ((place, params.get(place, 0), flops.get(place, 0), times.get(place)) for place in {**params, **times})
+    return [Row("", place, "", 0, 0, 0, int(own), int(counted), spent) for place, own, counted, spent in rows]
+
+
 def text_of(rows: list[Row], cost: Cost) -> str:
-    """The rows in columns, with the total."""
-    lines = [("stage", "part", "map", "channels", "blocks", "params", "FLOPs", "share")]
-    for row in rows:
-        share = f"{100 * row.flops / max(cost.flops, 1):.1f} %"
-        count = str(row.blocks or "")
-        lines.append(
-            (row.stage, row.part, row.map, str(row.channels), count, f"{row.params:,}", f"{row.flops:,}", share)
-        )
-    lines.append(("total", "", "", "", "", f"{cost.params:,}", f"{cost.flops:,}", "100.0 %"))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    """The rows in columns, with the total; milliseconds and their shares where they were measured."""
+    total_ms = sum(row.ms or 0.0 for row in rows if not row.within)
+    timed = any(row.ms is not None for row in rows)
+    head = ("stage", "part", "map", "channels", "blocks", "params", "FLOPs", "share", *(("ms", "share") * timed))
+    total = ("total", "", "", "", "", f"{cost.params:,}", f"{cost.flops:,}", _share(1, 1))
+    last = (*total, *((f"{total_ms:.2f}", _share(1, 1)) * timed))
+    lines = [head, *(_cells(row, cost.flops, total_ms if timed else None) for row in rows), last]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(_line(line, widths) for line in lines)
 
 
@@ -73,19 +93,59 @@ def summary_of(cost: Cost, image: tuple[int, int], classes: int) -> str:
     )
 
 
-def _row(stage: str, part: str, one: Map, blocks: int, cost: Cost, name: str, image: tuple[int, int]) -> Row:
-    height, width = size_at(image, one.stride)
-    keys = [key for key in cost.params_by_part if key == name or key.startswith(f"{name}.")]
-    return Row(
-        stage=stage,
-        part=part,
-        map=f"{height}x{width}",
-        stride=one.stride,
-        channels=one.channels,
-        blocks=blocks,
-        params=sum(cost.params_by_part[key] for key in keys),
-        flops=sum(cost.flops_by_part[key] for key in keys),
+def certificate_of(latency: Latency) -> str:
+    """A latency and what it depends on, in one line."""
+    threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
+    steady = "steady" if latency.steady else f"not steady: {latency.trouble}"
+    return (
+        f"{latency.median_ms:.3g} ms ({latency.low_ms:.3g} to {latency.high_ms:.3g}; {latency.runs} runs, {steady}), "
+        f"engine {latency.engine}, batch {latency.batch}, {threads} of {latency.device}"
     )
+
+
+def _rows(row: Row, name: str, cost: Cost, ms: Mapping[str, float] | None, in_parts: bool) -> Iterator[Row]:
+    """The row with its costs, and its parts' rows."""
+    keys = [key for key in cost.params_by_part if key == name or key.startswith(f"{name}.")]
+    yield _costed(row, keys, cost, ms)
+    if in_parts and keys != [name]:
+        for key in keys:
+            part = Row(row.stage, key.removeprefix(f"{name}."), "", 0, 0, 0, 0, 0, within=True)
+            yield _costed(part, [key], cost, ms)
+
+
+def _costed(row: Row, keys: list[str], cost: Cost, ms: Mapping[str, float] | None) -> Row:
+    figures = {
+        "params": sum(cost.params_by_part[key] for key in keys),
+        "flops": sum(cost.flops_by_part[key] for key in keys),
+        "ms": None if ms is None else sum(ms.get(key, 0.0) for key in keys),
+    }
+    return Row(**{**asdict(row), **figures})
+
+
+def _cells(row: Row, flops: int, ms: float | None) -> tuple[str, ...]:
+    """The row's figures and their shares of the whole network's."""
+    own = row.ms or 0.0
+    return (
+        row.stage,
+        f"  {row.part}" if row.within else row.part,
+        row.map,
+        str(row.channels or ""),
+        str(row.blocks or ""),
+        f"{row.params:,}",
+        f"{row.flops:,}",
+        _share(row.flops, flops),
+        *(() if ms is None else (f"{own:.2f}", _share(own, ms))),
+    )
+
+
+def _on(one: Map, image: tuple[int, int]) -> tuple[str, int, int]:
+    """A map's size in words, its stride and its channels."""
+    height, width = size_at(image, one.stride)
+    return f"{height}x{width}", one.stride, one.channels
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / (whole or 1):.1f} %"
 
 
 def _words(part: Part) -> str:

@@ -45,7 +45,7 @@ def on_target(record: Record, target: str) -> Record:
 
 
 def _there(record: Record, trial: Trial, result: Mapping[str, Any]) -> Trial:
-    """Limits on FLOPs and parameters were kept at the size of the search, and are not asked again."""
+    """Limits on FLOPs, parameters and memory were kept at the size of the search, and are not asked again."""
     of_latency = {str(limit) for limit in record.limits if limit.objective == "latency"}
     violations = trial.attributes.get("violations") or {}
     kept = {text: violation for text, violation in violations.items() if text not in of_latency}

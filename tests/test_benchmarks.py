@@ -1,29 +1,46 @@
-"""What the benchmark of speed runs against each other computes the same."""
+"""What the benchmark of speed runs against each other computes the same; the others run, on next to nothing."""
 
 import importlib.util
+import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from hrsearch.registry import ENGINES
+from hrsearch.space import load_arch
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def blocks() -> ModuleType:
-    """benchmarks/blocks.py, which is a program and no package's module."""
+def program(name: str) -> ModuleType:
+    """One of the benchmarks, which is a program and no package's module."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        spec = importlib.util.spec_from_file_location("blocks", BENCHMARKS / "blocks.py")
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules["blocks"] = module  # its dataclasses look their module up
+        sys.modules[name] = module  # its dataclasses look their module up
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(BENCHMARKS))
     return module
+
+
+@pytest.fixture(scope="module")
+def blocks() -> ModuleType:
+    """benchmarks/blocks.py."""
+    return program("blocks")
+
+
+@pytest.fixture
+def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/latency.py, whose own engine is gone after the test."""
+    monkeypatch.setattr(ENGINES, "_entries", {kind: ENGINES[kind] for kind in ENGINES})
+    return program("latency")
 
 
 @pytest.mark.parametrize("name", ["hrformer_t", "hrvit_b1"])
@@ -31,3 +48,43 @@ def test_direct_implementations_compute_what_ours_do(blocks: ModuleType, name: s
     """Two or three seconds each: whole networks in float64."""
     for pair in blocks.pairs(name):
         blocks.require_equal(pair, 64)
+
+
+def test_counting_at_scale_checks_whole_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = program("counting")
+    scale = counting.at_scale("hrnet", 2, 4, 2, (64, 64))
+    assert min(scale.drawing, scale.cold, scale.counting) > 0
+    monkeypatch.setattr(counting, "on_meta", lambda arch, image: 1)
+    with pytest.raises(AssertionError, match="the whole has 1"):
+        counting.at_scale("hrnet", 2, 4, 2, (64, 64))
+
+
+def test_counting_tells_what_tools_leave_out() -> None:
+    row = program("counting").beside("hirivit_s", load_arch("hirivit_s"), (64, 64))[0]
+    assert row.attention > 0
+    assert row.attention_seen == 0  # by fvcore
+    assert row.line().endswith(" | -100.0% |")
+
+
+def test_latency_measures_two_rounds_and_goes_on(
+    latency: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that a kill cut off is measured again, the others are not."""
+    options = Namespace(out=tmp_path, count=2, families=["hrnet"], engines=["eager"], image=64, flops=5e7)
+    options.seconds, options.runs = 0.05, 12
+    for number in latency.ROUNDS:
+        latency.measure_round(number, options)
+    path = tmp_path / "round1.jsonl"
+    head, first, second = path.read_text().splitlines()
+    path.write_text("\n".join([head, first, second[:40]]))
+    latency.measure_round(1, options)
+    assert path.read_text().splitlines()[:2] == [head, first]
+    assert json.loads(path.read_text().splitlines()[2])["seed"] == json.loads(second)["seed"]
+    latency.show(latency.table(tmp_path), options.runs)
+    told = capsys.readouterr().out
+    assert "| hrnet | eager | **hrsearch** | 2 |" in told
+    assert "| mmrazor* | 2 |" in told
+    assert "| mean of 10 | 2 |" in told
+    options.runs = 13
+    with pytest.raises(SystemExit, match="give the same, or another --out"):
+        latency.measure_round(1, options)

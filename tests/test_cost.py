@@ -1,7 +1,9 @@
 import time
+from typing import Any
 
 import pytest
 import torch
+from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,10 +36,13 @@ def test_published_networks_to_the_integer(name: str, params: int, flops: int) -
     assert (counted.params, counted.flops) == (params, flops)
 
 
-def test_the_sum_of_parts_is_the_whole_for_drawn_networks() -> None:
-    """Fifty candidates; takes some seconds because the other side builds and runs each whole network."""
-    space = load_space("hrvit")
-    for seed in range(50):
+@pytest.mark.parametrize(
+    ("name", "count"), [("hrvit", 16), ("hrformer", 3), ("hrnet", 3), ("hirivit", 3), ("mixed", 3)]
+)
+def test_the_sum_of_parts_is_the_whole_for_drawn_networks(name: str, count: int) -> None:
+    """Takes some seconds because the other side builds and runs each whole network."""
+    space = load_space(name)
+    for seed in range(count):
         arch = space.sample(seed)[1]
         image = (100, 130)  # sides that no stride divides
         counted = cost(arch, image, 11)
@@ -46,14 +51,44 @@ def test_the_sum_of_parts_is_the_whole_for_drawn_networks() -> None:
         assert sum(counted.params_by_part.values()) == counted.params
 
 
-def test_params_are_those_of_the_built_network() -> None:
-    arch = load_space("hrvit").sample(5)[1]
+def test_another_counter_says_the_same() -> None:
+    """fvcore, which traces; taught attention and to leave out what is not counted. A second or two each."""
+    for name in ("hrvit", "hrformer", "hirivit"):
+        arch = load_space(name).sample(2)[1]
+        analysis = FlopCountAnalysis(build(arch, classes=7).eval(), torch.zeros(1, 3, 64, 64))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        analysis.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
+        counted = analysis.by_operator()
+        products = ("conv", "linear", "matmul", "bmm", "scaled_dot_product_attention")
+        assert sum(counted[operator] for operator in products) == cost(arch, (64, 64), 7).flops, name
+
+
+def attention_flops(inputs: Any, outputs: Any) -> int:
+    """Both products of attention: query (..., L, D), key (..., S, D) and value (..., S, E)."""
+    query, key, value = (each.type().sizes() for each in inputs[:3])
+    *batch, length, width = query
+    products: int = torch.Size(batch).numel() * length * key[-2] * (width + value[-1])
+    return products
+
+
+def test_counting_shares_no_module_with_networks() -> None:
+    """Paths that links share while they are counted belong to no network that is built afterwards."""
+    arch = load_space("hrnet").sample(0)[1]
+    cost(arch, (64, 64), 7)
+    first, second = build(arch, classes=7), build(arch, classes=7)
+    assert not {id(each) for each in first.modules()} & {id(each) for each in second.modules()}
+    assert not any(tensor.is_meta for tensor in first.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["hrnet", "hrformer", "hirivit", "mixed"])
+def test_params_are_those_of_the_built_network(name: str) -> None:
+    arch = load_space(name).sample(5)[1]
     with torch.device("meta"):
         network = build(arch, classes=7)
     counted = cost(arch, (64, 64), 7)
     assert counted.params == sum(parameter.numel() for parameter in network.parameters())
-    for name, params in counted.params_by_part.items():
-        assert params == sum(p.numel() for p in network.get_submodule(name).parameters()), name
+    for place, params in counted.params_by_part.items():
+        assert params == sum(p.numel() for p in network.get_submodule(place).parameters()), place
 
 
 def test_attention_is_counted_and_norms_are_not() -> None:

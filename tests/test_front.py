@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
-from hrsearch.front import Range, hypervolume, hypervolume_growth, knee, non_dominated, ranges_of
+from hrsearch.front import (
+    Range,
+    hypervolume,
+    hypervolume_growth,
+    knee,
+    non_dominated,
+    not_surely_dominated,
+    ranges_of,
+)
 
 patient = settings(deadline=None, max_examples=60)  # on a loaded machine a deadline fails by chance
 MINIMIZE_TWO = ("minimize", "minimize")
@@ -44,6 +52,32 @@ def test_front_is_its_brute_force_twin(problem: tuple[list[list[float]], list[st
     losses = signed(points, directions)
     expected = [i for i, point in enumerate(losses) if not any(beats(other, point) for other in losses)]
     assert non_dominated(points, directions) == expected
+
+
+@patient
+@given(problems())
+def test_without_noise_the_sure_front_is_the_front(problem: tuple[list[list[float]], list[str]]) -> None:
+    points, directions = problem
+    assert not_surely_dominated(points, points, directions) == non_dominated(points, directions)
+
+
+@patient
+@given(problems(), st.data())
+def test_the_sure_front_is_its_brute_force_twin(
+    problem: tuple[list[list[float]], list[str]], data: st.DataObject
+) -> None:
+    points, directions = problem
+    noise = [[data.draw(st.integers(0, 2)) for _ in point] for point in points]
+    low = [[value - each for value, each in zip(*rows, strict=True)] for rows in zip(points, noise, strict=True)]
+    high = [[value + each for value, each in zip(*rows, strict=True)] for rows in zip(points, noise, strict=True)]
+    ends = zip(signed(low, directions), signed(high, directions), strict=True)
+    spans = [[sorted(pair) for pair in zip(*rows, strict=True)] for rows in ends]
+    best = [[pair[0] for pair in rows] for rows in spans]
+    worst = [[pair[1] for pair in rows] for rows in spans]
+    expected = [i for i, point in enumerate(best) if not any(beats(other, point) for other in worst)]
+    chosen = not_surely_dominated(low, high, directions)
+    assert chosen == expected
+    assert set(non_dominated(points, directions)) <= set(chosen)
 
 
 @patient

@@ -54,6 +54,29 @@ def test_tiny_network_learns(data: Dataset) -> None:
     assert long.seconds > 0
 
 
+def test_from_rung_to_rung_ends_where_training_at_once_does(data: Dataset, tmp_path: Path) -> None:
+    plan = QUICK.model_copy(update={"steps": 24, "rungs": (8, 14)})
+    alone = [train_proxy(tiny(), data, plan.model_copy(update={"steps": n, "rungs": ()}), seed=0) for n in (8, 14, 24)]
+    kept = tmp_path / "rungs" / "0.pt"
+    climbed = [train_proxy(tiny(), data, plan, seed=0, rung=rung, checkpoint=kept) for rung in range(3)]
+    assert [score.value for score in climbed] == [score.value for score in alone]
+    assert [score.loss for score in climbed] == [score.loss for score in alone]
+    assert [(score.rung, score.steps) for score in climbed] == [(0, 8), (1, 14), (2, 24)]
+
+
+def test_a_rung_is_reached_without_its_checkpoint_too(data: Dataset, tmp_path: Path) -> None:
+    plan = QUICK.model_copy(update={"steps": 14, "rungs": (8,)})
+    kept = tmp_path / "0.pt"
+    train_proxy(tiny(), data, plan, seed=0, rung=0, checkpoint=kept)
+    with_it = train_proxy(tiny(), data, plan, seed=0, rung=1, checkpoint=kept)
+    kept.write_bytes(kept.read_bytes()[:100])
+    broken = train_proxy(tiny(), data, plan, seed=0, rung=1, checkpoint=kept)
+    of_another = tmp_path / "1.pt"
+    train_proxy(tiny(), data, plan, seed=1, rung=0, checkpoint=of_another)
+    foreign = train_proxy(tiny(), data, plan, seed=0, rung=1, checkpoint=of_another)
+    assert with_it.value == broken.value == foreign.value
+
+
 def test_score_is_a_function_of_weights_and_seed(data: Dataset) -> None:
     few = QUICK.model_copy(update={"steps": 5})
     first, again, other = (train_proxy(tiny(), data, few, seed=seed) for seed in (0, 0, 1))

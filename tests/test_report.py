@@ -16,6 +16,7 @@ from example_study import HRVIT_B1, example_arch, example_record, store
 from hrsearch.report import FIGURES, write_report
 from hrsearch.report.drawing import drawing
 from hrsearch.report.figures import hover, tick_text
+from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, summary
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.page import page
@@ -30,8 +31,15 @@ STUDIES = {
     "two": example_record(2, known=()),
     "everything": example_record(40, refused=6, failed=5, running=2, lost=1),
     "params only": example_record(30, objectives=("score", "params")),
+    "memory only": example_record(30, objectives=("score", "memory", "training_memory")),
     "costs only": example_record(20, objectives=("latency", "flops")),
     "score only": example_record(20, objectives=("score",)),
+}
+
+WHERE_JUDGED = {  # figures of costs that few studies judge by
+    "score_against_params": "params only",
+    "score_against_memory": "memory only",
+    "score_against_training_memory": "memory only",
 }
 
 
@@ -90,8 +98,9 @@ def test_every_figure_renders_every_study(name: str, study: str) -> None:
 
 def test_figures_of_the_example_have_data() -> None:
     filled = {name for name, figure in FIGURES.items() if figure(STUDIES["everything"]).data}
-    assert filled == set(FIGURES) - {"score_against_params"}
-    assert FIGURES["score_against_params"](STUDIES["params only"]).data
+    assert filled == set(FIGURES) - set(WHERE_JUDGED)
+    for name, study in WHERE_JUDGED.items():
+        assert FIGURES[name](STUDIES[study]).data
 
 
 def test_points_of_a_figure_are_the_trained_trials() -> None:
@@ -278,6 +287,7 @@ def test_trial_whose_lease_ran_out_is_lost() -> None:
         ("flops", 1.2e9, "1.20 G"),
         ("params", 411_000, "411 k"),
         ("params", 12, "12.0"),
+        ("memory", 183.6e6, "184 MB"),
         ("score", None, "–"),
     ],
 )
@@ -341,4 +351,14 @@ def test_small_words() -> None:
 def test_figure_data_is_json() -> None:
     found = re.search(r"const FIGURES = (.*?);</script>", page(STUDIES["everything"]), re.S)
     assert found
-    assert set(json.loads(found[1])) == set(FIGURES) - {"score_against_params"}
+    assert set(json.loads(found[1])) == set(FIGURES) - set(WHERE_JUDGED)
+
+
+def test_bill_shares_add_up_and_forecasts_are_held_to_account() -> None:
+    record = STUDIES["everything"]
+    flops, ms = FIGURES["bill_of_knee"](record).data
+    assert sum(flops.x) == pytest.approx(1)
+    assert sum(ms.x) == pytest.approx(1)
+    assert "wrong by 5% in the median" in forecasts(record)
+    assert "Kendall tau 1.00" in forecasts(record)
+    assert forecasts(example_record(4)) == ""

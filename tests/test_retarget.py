@@ -116,6 +116,9 @@ def test_a_name_stands_for_one_way_to_measure(home: Path) -> None:
     assert (engine.returncode, len(engine.stderr.splitlines())) == (2, 1)
     assert "latency engine 'onx' does not exist; did you mean 'onnx'?" in engine.stderr
     assert "onx-64x64" not in targets_of(record_in(home))
+    device = inside(home, "measure", "space", "--engine", "onnx", "--device", "cuda")
+    assert (device.returncode, len(device.stderr.splitlines())) == (2, 1)
+    assert "engine 'onnx' does not run on cuda" in device.stderr
 
 
 def test_a_board_that_fails_is_told_and_asked_again_later(home: Path) -> None:

@@ -16,13 +16,13 @@ from trees import masks_tree
 
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
+from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset, Split, load_dataset
 from hrsearch.proxy.feed import How
 from hrsearch.proxy.learning import Learner, Plan, learn
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
 from hrsearch.train import Recipe, TrainResult, _load, decoders, default_recipe, how_of, load_recipe, train
-from hrsearch.train.checkpoint import write_weights
 
 ARCH = """
 task: segment

@@ -67,19 +67,22 @@ def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
     """What a candidate is worth: larger networks score higher, with noise that its seed fixes."""
     noise = random.Random(candidate.seed)
     size = cost_of(candidate.arch).flops / 1e9
-    known = {"score": {"value": size / (1 + size) + 0.05 * noise.random()}}
-    known |= {"latency": {"median_ms": 100 * size * (1 + 0.1 * noise.random())}}
+    value = size / (1 + size) + 0.05 * noise.random() + 0.1 * candidate.rung
+    known: dict[str, Any] = {"score": {"value": value, "rung": candidate.rung}}
+    known |= {} if candidate.rung else {"latency": {"median_ms": 100 * size * (1 + 0.1 * noise.random())}}
     return Judgement({**known, "outcome": "trained", **attributes})
 
 
 def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
-    """A runner with these settings, judging inline if nothing else is said."""
-    return Runner.model_validate({"search": search, "engine": engine or {"kind": "inline"}})
+    """A runner with these settings, judging inline if nothing else is said; `rungs` belong to the proxy."""
+    proxy = {"steps": 100, "warmup": 0, "rungs": search.pop("rungs", ())}
+    return Runner.model_validate({"proxy": proxy, "search": search, "engine": engine or {"kind": "inline"}})
 
 
 def search(folder: Path, budget: int, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
     """Drive the toy's search; options go to the runner's search section, `engine` and `on_event` where they belong."""
-    judging = Judging(options.pop("cost_of", cost_of), evaluate, options.pop("preload", ()))
+    preload, forecast = options.pop("preload", ()), options.pop("forecast", None)
+    judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast)
     told = {"attributes": options.pop("attributes", {}), "on_event": options.pop("on_event", lambda event: None)}
     runner = runner_of(options.pop("engine", None), **options)
     return drive(Space.parse(space), runner, judging, budget=budget, folder=folder, **told)
@@ -119,13 +122,13 @@ def main() -> None:
     parser.add_argument("--engine", default="processes")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--rungs", type=int, nargs="*", default=[])
     asked = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would have begun deaf to it
     engine = {"kind": asked.engine, "workers": asked.workers}
+    told = {"engine": engine, "preload": ["toy_search"], "on_event": say, "rungs": asked.rungs}
     try:
-        print(
-            search(asked.folder, asked.budget, Toy(asked.seconds), engine=engine, preload=["toy_search"], on_event=say)
-        )
+        print(search(asked.folder, asked.budget, Toy(asked.seconds), **told))
     except KeyboardInterrupt:
         print("stopped")
         sys.exit(130)

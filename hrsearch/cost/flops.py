@@ -4,35 +4,31 @@ FLOPs follow the papers and fvcore: one multiply-accumulate is one. Convolutions
 attention are counted; norms, activations, softmax, pooling, upsampling and sums are not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from hrsearch.arch import Arch, Branch, Map, Part, Stage, inputs_of
 from hrsearch.build import widths_of
 from hrsearch.nets.link import InParts, Piece
 from hrsearch.nets.norm import NORMS
+from hrsearch.nets.sharing import sharing
 from hrsearch.objective import Cost
 from hrsearch.registry import BLOCKS, HEADS, LINKS
 
 Size = tuple[int, int]
 Maps = tuple[Map, ...]
+Shapes = tuple[tuple[int, ...], ...]
 Count = tuple[str, int, int]  # name of the part, parameters, FLOPs
 
-_FREE = (
-    "aten::batch_norm",
-    "aten::group_norm",
-    "aten::layer_norm",
-    "aten::instance_norm",
-    "aten::upsample_nearest2d",
-    "aten::upsample_bilinear2d",
-    "aten::adaptive_avg_pool2d",
-    "aten::grid_sampler",
-)
+_made: dict[Hashable, nn.Module] = {}  # what links share
+_described: WeakKeyDictionary[nn.Module, tuple[str, int]] = WeakKeyDictionary()
+_flops: dict[tuple[str, Shapes], int] = {}  # by a module's text and what it is called with
 
 
 def cost(arch: Arch, image: Size | None = None, classes: int = 1000) -> Cost:
@@ -80,80 +76,71 @@ def _branch(branch: Branch, width: int, image: Size) -> Iterator[tuple[int, int]
 @cache
 def _link(link: Part, inputs: Maps, outputs: Maps, image: Size) -> tuple[Maps, tuple[Count, ...]]:
     """The maps that a link delivers, and its counts."""
-    with torch.device("meta"):
+    with _bare():
         module = LINKS[link.kind](inputs, outputs, **link.keywords())
     return module.outputs, _counted(module, inputs, image)
 
 
 @cache
 def _head(head: Part, inputs: Maps, classes: int, image: Size) -> tuple[Count, ...]:
-    with torch.device("meta"):
+    with _bare():
         module = HEADS[head.kind](inputs, classes, **head.keywords())
     return _counted(module, inputs, image)
 
 
 @cache
 def _block(block: Part, c_in: int, c_out: int, size: Size) -> tuple[int, int]:
-    with torch.device("meta"):
+    with _bare():
         module = BLOCKS[block.kind](c_in, c_out, 0.0, **block.keywords())
-    return _params(module), _flops(Piece("", module, ((1, c_in, *size),)))
+    return _piece(Piece("", module, ((1, c_in, *size),)))
 
 
 @cache
 def _norm(kind: str, channels: int) -> int:
-    with torch.device("meta"):
+    with _bare():
         return _params(NORMS[kind](channels))
+
+
+@contextmanager
+def _bare() -> Iterator[None]:
+    """Inside, modules hold no memory, and links share the paths that they have in common."""
+    with torch.device("meta"), sharing(_made):
+        yield
 
 
 def _counted(module: nn.Module, inputs: Sequence[Map], image: Size) -> tuple[Count, ...]:
     """The pieces of a link or a head; parameters outside every piece are an error of ours."""
     sizes = [size_at(image, one.stride) for one in inputs]
     pieces: list[Piece] = list(module.parts(sizes))  # type: ignore[operator]
-    counts = tuple((piece.name, _params(piece.module), _flops(piece)) for piece in pieces)
-    assert sum(params for _, params, _ in counts) == _params(module), f"{type(module).__name__}.parts leaves some out"
+    counts = tuple((piece.name, *_piece(piece)) for piece in pieces)
+    all_of_it = sum(tensor.numel() for _, tensor in module.named_parameters(remove_duplicate=False))
+    assert sum(params for _, params, _ in counts) == all_of_it, f"{type(module).__name__}.parts leaves some out"
     return counts
+
+
+def _piece(piece: Piece) -> tuple[int, int]:
+    """Parameters and FLOPs: the latter counted once for equal text of the module and equal shapes."""
+    if piece.module not in _described:
+        _described[piece.module] = repr(piece.module), _params(piece.module)
+    text, params = _described[piece.module]
+    key = (text, piece.shapes)
+    if key not in _flops:
+        _flops[key] = count_module(piece.module, piece.shapes)
+    return params, _flops[key]
 
 
 def _params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-_memory: dict[tuple[str, tuple[tuple[int, ...], ...]], int] = {}
-
-
-def _flops(piece: Piece) -> int:
-    """Multiply-accumulates of a piece: counted once for equal text of the module and equal shapes."""
-    key = (repr(piece.module), piece.shapes)
-    if key not in _memory:
-        _memory[key] = count_module(piece.module, piece.shapes)
-    return _memory[key]
-
-
 def count_module(module: nn.Module, shapes: Sequence[Sequence[int]]) -> int:
-    """Multiply-accumulates of one call with a tensor (a link or a head: a list of tensors) of `shapes`, by fvcore.
+    """Multiply-accumulates of one call with a tensor (a link or a head: a list of tensors) of `shapes`.
 
-    fvcore traces with real tensors, so a module on the meta device is given memory first.
+    By torch's own counter, which takes a multiplication and a sum for two: on meta tensors it sees all of attention,
+    while a fused kernel of the CPU hides it. A module elsewhere is moved there.
     """
-    real = module.to_empty(device="cpu").eval()
-    with torch.no_grad():
-        for tensor in (*real.parameters(), *real.buffers()):
-            tensor.zero_()
-        example = [torch.zeros(*shape) for shape in shapes]
-        analysis = FlopCountAnalysis(real, (example if isinstance(module, InParts) else example[0],))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        analysis.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
-        for operator in _FREE:
-            analysis.set_op_handle(operator, lambda inputs, outputs: 0)
-        return int(analysis.total())
-
-
-def attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """Multiply-accumulates of both products of scaled dot-product attention: (..., L, D), (..., S, D), (..., S, E)."""
-    query, key, value = (_shape_of(tensor) for tensor in inputs[:3])
-    *batch, length, width = query
-    return torch.Size(batch).numel() * length * key[-2] * (width + value[-1])
-
-
-def _shape_of(value: Any) -> list[int]:
-    shape: list[int] = value.type().sizes()
-    return shape
+    module.to("meta").eval()
+    example = [torch.empty(*shape, device="meta") for shape in shapes]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(example if isinstance(module, InParts) else example[0])
+    return int(counter.get_total_flops()) // 2

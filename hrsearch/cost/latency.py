@@ -10,7 +10,9 @@ from torch import nn
 
 from hrsearch.cost import machine
 from hrsearch.cost.command import AGREE, CALLS, agree, is_command, milliseconds
+from hrsearch.cost.cuda import is_cuda
 from hrsearch.cost.timer import Timing, clock_of, interval, reference_on, timed, warmed
+from hrsearch.errors import InputError
 from hrsearch.objective import Latency
 from hrsearch.registry import ENGINES
 
@@ -37,7 +39,7 @@ def measure(
     if is_command(engine):
         return _told(network, example, engine, threads)
     device = device_of(engine)
-    with _threads(threads):
+    with threads_set(threads):
         run = ENGINES[engine](network, example)
         clock = clock_of(device, threads)
         timing, tries = timed(run, clock, seconds, device), 1
@@ -103,7 +105,21 @@ def _certificate(timing: Timing, engine: str, tries: int) -> dict[str, Any]:
 
 def device_of(engine: str) -> str:
     """Where an engine runs: "cpu" or "cuda"."""
-    return "cuda" if engine == "cuda" else "cpu"
+    return "cuda" if is_cuda(engine) else "cpu"
+
+
+def engine_on(engine: str, device: str | None) -> str:
+    """The engine for "cpu" or "cuda": `eager` on cuda is the engine `cuda`. A contradiction is an InputError."""
+    if device not in (None, "cpu", "cuda"):
+        raise InputError(f"device {device!r} does not exist; choose from cpu, cuda")
+    if device and is_command(engine):
+        raise InputError("an engine 'command: ...' runs where its program says; leave --device out")
+    if device in (None, device_of(engine)):
+        return engine
+    if engine == "eager":
+        return "cuda"
+    there = [name for name in ENGINES if device_of(name) == device]
+    raise InputError(f"engine {engine!r} does not run on {device}; there choose from {', '.join(there)}")
 
 
 def device_name(engine: str) -> str:
@@ -116,14 +132,15 @@ def device_name(engine: str) -> str:
 def reference_time(engine: str = "eager", threads: int = 1) -> float:
     """Milliseconds of the reference network here and now: what a study scales its latencies to."""
     device = device_of(engine)
-    with _threads(threads):
+    with threads_set(threads):
         clock, run = clock_of(device, threads), reference_on(device)
         warmed(run, clock, 2.0)
         return statistics.median(clock(run, 1) for _ in range(15)) * 1e3
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_set(count: int) -> Iterator[None]:
+    """torch on so many threads as long as this holds."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

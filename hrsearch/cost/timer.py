@@ -20,7 +20,7 @@ from hrsearch.registry import ENGINES
 
 BLOCK_S = 0.02  # a sample lasts at least this long: shorter ones measure the clock
 AGREE = 0.05  # successive samples of a warm network differ by less than this share
-FEWEST, MOST = 5, 60  # samples
+FEWEST, MOST = 6, 60  # samples; the interval of six is from the least to the greatest, and holds 97 %
 
 Run = Callable[[], object]
 Clock = Callable[[Run, int], float]  # seconds of so many runs
@@ -62,9 +62,9 @@ def timed(run: Run, clock: Clock, seconds: float, device: str = "cpu") -> Timing
     """Time `run` beside the reference network on "cpu" or "cuda", for about `seconds`."""
     reference = reference_on(device)
     start = time.perf_counter()
-    own_runs, own_warm = warmed(run, clock, seconds / 3)
-    _, reference_warm = warmed(reference, clock, seconds / 6)
-    repeats, between = _repeats(run, clock), _repeats(reference, clock)
+    own_runs, own_warm, once = warmed(run, clock, seconds / 3)
+    _, reference_warm, once_between = warmed(reference, clock, seconds / 6)
+    repeats, between = _repeats(once), _repeats(once_between)
     ratios: list[float] = []
     wall: list[float] = []
     cpu: list[float] = []
@@ -76,24 +76,25 @@ def timed(run: Run, clock: Clock, seconds: float, device: str = "cpu") -> Timing
         cpu.append((time.process_time() - processing) / repeats)
         beside.append(clock(reference, between) / between)
         ratios.append(2 * own / (beside[-2] + beside[-1]))
-        if len(ratios) >= 2 * FEWEST and _settled(ratios):
+        if len(ratios) >= FEWEST and _settled(ratios):
             break
-    return Timing(
-        tuple(ratios), tuple(wall), tuple(cpu), tuple(beside), own_runs + repeats + 1, own_warm and reference_warm
-    )
+    return Timing(tuple(ratios), tuple(wall), tuple(cpu), tuple(beside), own_runs, own_warm and reference_warm)
 
 
-def warmed(run: Run, clock: Clock, seconds: float) -> tuple[int, bool]:
-    """Run until two successive samples agree, for at most about `seconds`: how many runs, and whether they did."""
+def warmed(run: Run, clock: Clock, seconds: float) -> tuple[int, bool, float]:
+    """Run until two successive samples agree, for at most about `seconds`.
+
+    How many runs, whether they agreed, and the seconds of the last one.
+    """
     end = time.perf_counter() + seconds
     clock(run, 1)  # the first run allocates
     last, runs = clock(run, 1), 2
     while True:
         now, runs = clock(run, 1), runs + 1
         if abs(now - last) <= AGREE * min(now, last):
-            return runs, True
+            return runs, True, now
         if time.perf_counter() > end:
-            return runs, False
+            return runs, False, now
         last = now
 
 
@@ -129,13 +130,14 @@ def reference_on(device: str) -> Run:
     return run
 
 
-def _repeats(run: Run, clock: Clock) -> int:
-    return max(1, math.ceil(BLOCK_S / max(clock(run, 1), 1e-6)))
+def _repeats(once: float) -> int:
+    return max(1, math.ceil(BLOCK_S / max(once, 1e-6)))
 
 
 def _settled(ratios: list[float]) -> bool:
+    """Whether the median is known well enough to stop: to about half of AGREE either way."""
     low, high = interval(ratios)
-    return (high - low) / statistics.median(ratios) < AGREE / 2
+    return (high - low) / statistics.median(ratios) < AGREE
 
 
 def _thread_seconds(run: Run, times: int) -> float:

@@ -102,6 +102,8 @@ def numbers_of(record: Record, trial: Trial) -> dict[str, Any]:
         "objectives": {name: value_of(trial, name) for name in OBJECTIVES},
         "score": attributes.get("score"),
         "latency": attributes.get("latency"),
+        "memory": attributes.get("memory"),
+        "training_memory": attributes.get("training_memory"),
         "flops": attributes.get("flops"),
         "params": attributes.get("params"),
         "knobs": dict(trial.knobs),

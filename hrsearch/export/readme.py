@@ -92,12 +92,22 @@ def _table(trial: Trial) -> str:
         "latency": _latency(trial.attributes.get("latency") or {}),
         "FLOPs": _count(trial.attributes.get("flops")),
         "parameters": _count(trial.attributes.get("params")),
+        "memory": _memory(trial.attributes.get("memory") or {}),
+        "memory in training": _memory(trial.attributes.get("training_memory") or {}),
     }
     return "\n".join(f"| {name} | {_cell(text)} |" for name, text in rows.items() if text)
 
 
 def _score(score: Mapping[str, Any]) -> str:
     return f"{score['value']:.4f} {score['metric']}, {score['steps']:,} steps, seed {score['seed']}" if score else ""
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    if not memory:
+        return ""
+    height, width = memory["image"]
+    what = f"peak of a {memory['of']}, {height} x {width}, batch {memory['batch']}, {memory['device']}"
+    return f"{readable(memory['bytes'], 'B')} ({what}; {memory['how']})"
 
 
 def _latency(latency: Mapping[str, Any]) -> str:

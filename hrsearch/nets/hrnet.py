@@ -14,6 +14,7 @@ from hrsearch.arch import Map
 from hrsearch.errors import InputError, suggestion
 from hrsearch.nets.layers import Layers
 from hrsearch.nets.link import Fit, Link, Piece, Size, cropped, require_pyramids, resized
+from hrsearch.nets.sharing import shared
 from hrsearch.registry import BLOCKS, LINKS
 
 Unit = Callable[[int, int, bool], nn.Module]  # (channels in, channels out, last of its path) -> half the resolution
@@ -126,6 +127,7 @@ def exchange(kind: str, inputs: Sequence[Map], outputs: Sequence[Map], upsample:
     return Exchange(Link(inputs, kept, paths, act, fit=fit), _transition(kept, outputs))
 
 
+@shared
 def _path(c_in: int, c_out: int, octaves: int, mode: str | None, unit: Unit) -> nn.Module:
     """Down by `octaves` if positive, up if negative, the identity if zero."""
     if octaves == 0:
@@ -154,6 +156,7 @@ def _transition(inputs: Sequence[Map], outputs: Sequence[Map]) -> Link:
     return Link(inputs, outputs, paths)
 
 
+@shared
 def _grown(c_in: int, c_out: int, index: int, branches: int) -> nn.Module:
     if index < branches:
         return nn.Identity() if c_in == c_out else Layers(*_convolution(c_in, c_out), nn.ReLU(inplace=True))

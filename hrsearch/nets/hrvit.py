@@ -14,6 +14,7 @@ from hrsearch.errors import InputError
 from hrsearch.nets.layers import Layers, folded, folds
 from hrsearch.nets.link import Link, require_pyramids
 from hrsearch.nets.norm import ChannelNorm, DropPath
+from hrsearch.nets.sharing import shared
 from hrsearch.registry import BLOCKS, LINKS
 
 
@@ -42,6 +43,7 @@ def hrvit(inputs: Sequence[Map], outputs: Sequence[Map]) -> Link:
     return Link(inputs, outputs, paths, nn.GELU(), after, widths)
 
 
+@shared
 def _path(c_in: int, c_out: int, octaves: int) -> nn.Module:
     """Down by `octaves` if positive, up if negative, the identity if zero."""
     if octaves == 0:
@@ -57,6 +59,7 @@ def _path(c_in: int, c_out: int, octaves: int) -> nn.Module:
     )
 
 
+@shared
 def _embedding(c_in: int, c_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1), nn.Conv2d(c_out, c_out, 3, 1, 1, groups=c_out), ChannelNorm(c_out))
 

@@ -1,16 +1,19 @@
 """Proxy training: a short schedule on small images whose score ranks candidates as long training would."""
 
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from hrsearch.errors import InputError
 from hrsearch.objective import Score
+from hrsearch.proxy.checkpoint import read_state, restore, state_of, write_state
 from hrsearch.proxy.data import Dataset, load_dataset
 from hrsearch.proxy.feed import How, batches
-from hrsearch.proxy.learning import learn, learner_of, memory_watched, validate
+from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, validate
 from hrsearch.proxy.tasks import LEARNING
-from hrsearch.runner import Proxy
+from hrsearch.runner import Proxy, trunk_of
 
 
 def proxy_data(proxy: Proxy, task: str) -> Dataset:
@@ -21,28 +24,58 @@ def proxy_data(proxy: Proxy, task: str) -> Dataset:
 
 
 def train_proxy(
-    network: nn.Module, data: Dataset, proxy: Proxy, *, seed: int, device: torch.device | str = "cpu"
+    network: nn.Module,
+    data: Dataset,
+    proxy: Proxy,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    rung: int | None = None,
+    checkpoint: Path | None = None,
 ) -> Score:
-    """Train `network` for `proxy.steps` and return its score in the task of `data` over the validation images.
+    """Train `network` to a rung, by default the last, and return its score in the task of `data` over the validation
+    images.
 
     `network` maps images (B, 3, H, W) to predictions, (B, classes) to classify and (B, classes, h, w) otherwise, and is
     trained in place. `seed` fixes the batches and what the network draws while it trains; its weights are the caller's.
+    Every rung ends with the decay of a schedule of its length. What stands before that decay is kept at `checkpoint`:
+    the next rung goes on from there, and ends where training to it at once would have.
     A loss that is not finite and memory that runs out raise CandidateFailed, predictions of another shape InputError.
     """
-    start = time.perf_counter()
+    begin = time.perf_counter()
+    ladder = (*proxy.rungs, proxy.steps)
+    rung = len(ladder) - 1 if rung is None else rung
+    plan = proxy.model_copy(update={"steps": ladder[rung]})
+    losses = []
     with memory_watched():
-        learner = learner_of(network, data, proxy, device)
-        given = enumerate(batches(data, proxy, How(augments=proxy.augment), seed=seed))
-        losses = [learn(learner, data, proxy, step=step, seed=seed, given=batch) for step, batch in given]
-        value = validate(learner, data, proxy)
-    tail = losses[-max(len(losses) // 10, 1) :]
+        learner = learner_of(network, data, plan, device)
+        start = _gone_on(learner, checkpoint, seed)
+        given = batches(data, plan, How(augments=proxy.augment), seed=seed, start=start)
+        for step, batch in enumerate(given, start):
+            if checkpoint and step == trunk_of(plan.steps) and rung + 1 < len(ladder):
+                write_state(checkpoint, {"seed": seed, "step": step, **state_of(learner)})
+            losses.append(learn(learner, data, plan, step=step, seed=seed, given=batch))
+        value = validate(learner, data, plan)
+    tail = losses[-max(plan.steps // 10, 1) :]
     return Score(
         value=value,
         metric=LEARNING[data.task].metric,
-        rung=0,
-        steps=proxy.steps,
-        images=proxy.steps * proxy.batch,
-        seconds=time.perf_counter() - start,
+        rung=rung,
+        steps=plan.steps,
+        images=plan.steps * plan.batch,
+        seconds=time.perf_counter() - begin,
         seed=seed,
         loss=sum(tail) / len(tail),
     )
+
+
+def _gone_on(learner: Learner, checkpoint: Path | None, seed: int) -> int:
+    """The step from which training goes on: that of the checkpoint, or the first where there is none to be read."""
+    try:
+        state = read_state(checkpoint, learner.device) if checkpoint else None
+    except InputError:
+        return 0
+    if state is None or state["seed"] != seed:  # of another candidate
+        return 0
+    restore(learner, state)
+    return int(state["step"])

@@ -20,10 +20,10 @@ from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.proxy.data.dataset import Dataset, Split
 from hrsearch.proxy.muon import Muon, is_mixing
 from hrsearch.proxy.tasks import LEARNING, moved_pixels
+from hrsearch.runner import DECAY
 from hrsearch.task import TASKS
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-DECAY = 0.35  # share of the schedule in which the learning rate falls to zero
 AUXILIARY = 0.4  # weight of the loss of each auxiliary prediction, as OCR (Yuan et al., 2020) and UPerNet train
 REACH = 8  # an augmented image moves by up to its side over this
 

@@ -40,8 +40,17 @@ def score_against_flops(record: Record) -> go.Figure:
 
 def score_against_params(record: Record) -> go.Figure:
     """Score against parameters, where the study judges by them."""
-    judged = any(objective.name == "params" for objective in record.objectives)
-    return _scatter(record, "params", "score") if judged else go.Figure()
+    return _where_judged(record, "params")
+
+
+def score_against_memory(record: Record) -> go.Figure:
+    """Score against the peak memory of a forward pass, where the study judges by it."""
+    return _where_judged(record, "memory")
+
+
+def score_against_training_memory(record: Record) -> go.Figure:
+    """Score against the peak memory of a training step, where the study judges by it."""
+    return _where_judged(record, "training_memory")
 
 
 def latency_against_flops(record: Record) -> go.Figure:
@@ -71,12 +80,26 @@ def growth(record: Record) -> go.Figure:
     return figure
 
 
+def bill_of_published(record: Record) -> go.Figure:
+    """Where the FLOPs and the milliseconds of the first published network go."""
+    return _bill(next((trial for trial in trained_of(record) if trial.attributes.get("known")), None))
+
+
+def bill_of_knee(record: Record) -> go.Figure:
+    """The same of the winner that gives most of everything."""
+    return _bill(standing_out(record).get("knee"))
+
+
 FIGURES: dict[str, Callable[[Record], go.Figure]] = {
     "score_against_latency": score_against_latency,
     "score_against_flops": score_against_flops,
     "score_against_params": score_against_params,
+    "score_against_memory": score_against_memory,
+    "score_against_training_memory": score_against_training_memory,
     "latency_against_flops": latency_against_flops,
     "growth": growth,
+    "bill_of_published": bill_of_published,
+    "bill_of_knee": bill_of_knee,
 }
 
 
@@ -89,6 +112,38 @@ def growth_of(record: Record) -> list[float]:
         for trial in record.trials
     ]
     return hypervolume_growth(points, directions, ranges_of(points, directions))
+
+
+def _bill(trial: Trial | None) -> go.Figure:
+    """Two bars for each place of a network: its share of the FLOPs and of the milliseconds."""
+    figure = go.Figure()
+    if trial is None or not trial.attributes.get("ms_by_place") or not trial.attributes.get("flops_by_place"):
+        return figure
+    bars = [("FLOPs", "judged", "flops_by_place", "flops"), ("milliseconds", "front", "ms_by_place", "latency")]
+    places = list(trial.attributes["ms_by_place"])
+    for title, role, attribute, name in bars:
+        found = trial.attributes[attribute]
+        whole = sum(found.values()) or 1.0
+        figure.add_bar(
+            y=places,
+            x=[found.get(place, 0.0) / whole for place in places],
+            orientation="h",
+            name=title,
+            marker={"color": COLOURS[role][0]},
+            customdata=[shown(name, found.get(place, 0.0)) for place in places],
+            hovertemplate=f"%{{y}}: %{{customdata}}, %{{x:.1%}} of the {title}<extra></extra>",
+            meta={"role": role},
+        )
+    figure.update_layout(_layout(f"share of {html.escape(trial.name)}", ""), showlegend=True, bargap=0.3)
+    figure.update_layout(legend={"orientation": "h", "y": 1.12, "x": 0, "traceorder": "normal"})
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
+
+
+def _where_judged(record: Record, cost: str) -> go.Figure:
+    judged = any(objective.name == cost for objective in record.objectives)
+    return _scatter(record, cost, "score") if judged else go.Figure()
 
 
 def _scatter(record: Record, across: str, up: str) -> go.Figure:

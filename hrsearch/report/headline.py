@@ -106,11 +106,13 @@ def _candidates(record: Record, cost: str) -> list[Trial]:
 
 _ENDS = {
     "refused": "refused by a limit before training",
+    "stopped": "let go at an earlier rung",
+    "waiting": "waiting at a rung",
     "failed": "failed",
     "running": "being judged",
     "lost": "cut off",
 }
-_NOUNS = {"latency": "latency", "flops": "FLOPs", "params": "parameters", "score": "score"}
+_NOUNS = {"flops": "FLOPs", "params": "parameters", "training_memory": "memory in training"}
 
 
 def is_finished(record: Record) -> bool:
@@ -119,7 +121,7 @@ def is_finished(record: Record) -> bool:
 
 
 def _spent(record: Record) -> int:
-    return sum(trial.state in ("trained", "failed") for trial in record.trials)
+    return sum(trial.state in ("trained", "stopped", "waiting", "failed") for trial in record.trials)
 
 
 def _judged(record: Record) -> str:
@@ -151,7 +153,8 @@ def _front(record: Record) -> str:
     if not count:
         return "None of them keeps the limits."
     stands = "one stands" if count == 1 else f"{count} stand"
-    return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}."
+    noise = " beyond the noise of measuring" if any(objective.measured for objective in record.objectives) else ""
+    return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}{noise}."
 
 
 def _stands(record: Record, known: Trial, cost: str) -> str:

@@ -1,12 +1,12 @@
 """How candidates were judged: the runner, the machine, the versions, and what the figures mean."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from hrsearch.report.markup import Markup, element
-from hrsearch.report.words import NOTHING, duration, plain
+from hrsearch.report.words import NOTHING, duration, plain, spelled
 from hrsearch.study import Record
 
 FLOPS = (
@@ -15,6 +15,10 @@ FLOPS = (
 SCORES = (
     "Candidates train at the proxy's crop and are timed at the deployment size. "
     "A score is one short training with one seed: small differences between scores may be chance."
+)
+MEMORY = (
+    "Memory is the peak of one batch at the deployment size, in float32: parameters, buffers and images included, in "
+    "training gradients and AdamW's moments, too. It is {}."
 )
 PROXY = {
     "data": "data",
@@ -59,8 +63,16 @@ def protocol(record: Record) -> Markup:
         _folded("The space as it was searched", str(record.attributes.get("space") or "")),
         _folded("The runner in full", yaml.safe_dump(runner, sort_keys=False) if runner else ""),
     ]
-    said = [element("p", text) for text in (FLOPS, SCORES)]
+    said = [element("p", text) for text in (FLOPS, SCORES, *_memory(record))]
     return element("section", element("h2", "Protocol"), said, element("div", boxes, class_="facts"), folded)
+
+
+def _memory(record: Record) -> Iterator[str]:
+    """What memory means and how it was obtained, where it is known."""
+    found = [trial.attributes.get(name) for trial in record.trials for name in ("memory", "training_memory")]
+    how = dict.fromkeys(memory["how"] for memory in found if memory)
+    if how:
+        yield MEMORY.format(spelled(list(how)))
 
 
 def _facts(section: Mapping[str, Any], titles: Mapping[str, str]) -> list[Markup]:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import FIGURES, growth_of
+from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import comparisons, headline, summary
 from hrsearch.report.markup import Markup, element, joined, sign
 from hrsearch.report.outcomes import ends
@@ -24,6 +25,7 @@ def body(record: Record, drawn: Collection[str]) -> Markup:
             front_figures(drawn),
             front_table(record),
             elsewhere(record),
+            bills(record, drawn),
             progress(record, drawn),
             ends(record),
             next_steps(record),
@@ -70,6 +72,25 @@ def progress(record: Record, drawn: Collection[str]) -> Markup | None:
         if name in drawn
     ]
     return element("section", columns, class_="figures") if columns else None
+
+
+def bills(record: Record, drawn: Collection[str]) -> Markup | None:
+    """Where the milliseconds go, and what the parts of one network told of the next."""
+    figures = _figures(drawn, ["bill_of_published", "bill_of_knee"])
+    if not figures:
+        return None
+    words = (
+        "Share of every place of the network in its multiply-accumulates and in its measured latency. "
+        "What lies between the parts are sums, activations and the resizing of maps, which count no FLOPs."
+    )
+    told = forecasts(record)
+    return element(
+        "section",
+        element("h2", "Where the milliseconds go"),
+        element("p", words),
+        element("div", figures, class_="figures"),
+        element("p", told) if told else None,
+    )
 
 
 def _figures(drawn: Collection[str], names: list[str]) -> list[Markup]:

@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from hrsearch.arch import Arch, Branch
+from hrsearch.objective import objective_of
 from hrsearch.pick import value_of
 from hrsearch.study import Record, Trial
 
 NOTHING = "–"
 _SIZES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-TITLES = {"score": "Score", "latency": "Latency", "flops": "FLOPs", "params": "Params"}
+TITLES = {
+    "score": "Score",
+    "latency": "Latency",
+    "flops": "FLOPs",
+    "params": "Params",
+    "memory": "Memory",
+    "training_memory": "Memory in training",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Outcome:
 
 
 def shown(name: str, value: float | None) -> str:
-    """A value of an objective as a person writes it: 0.412, 41.2 ms, 5.01 G."""
+    """A value of an objective as a person writes it: 0.412, 41.2 ms, 5.01 G, 184 MB."""
     if value is None:
         return NOTHING
     if name == "score":
@@ -35,7 +43,7 @@ def shown(name: str, value: float | None) -> str:
     if name == "latency":
         return f"{digits(value)} ms"
     size, suffix = next((one for one in _SIZES if value >= one[0]), (1, ""))
-    return f"{digits(value / size)} {suffix}".rstrip()
+    return f"{digits(value / size)} {suffix}{objective_of(name).unit}".rstrip()
 
 
 def digits(value: float) -> str:
@@ -97,7 +105,7 @@ def outcomes(record: Record) -> list[Outcome]:
         if trial.state != "trained":
             groups.setdefault((_state(trial), _reason(trial)), []).append(trial.number)
     found = (Outcome(state, reason, tuple(numbers)) for (state, reason), numbers in groups.items())
-    order = ["refused", "failed", "lost", "running"]  # any other state comes last
+    order = ["refused", "stopped", "failed", "lost", "waiting", "running"]  # any other state comes last
     rank = {state: index for index, state in enumerate(order)}
     return sorted(found, key=lambda one: (rank.get(one.state, len(order)), -len(one.numbers), one.reason))
 
@@ -110,6 +118,8 @@ def _state(trial: Trial) -> str:
 def _reason(trial: Trial) -> str:
     """The reason without its numbers, so that the same reason counts as one; broken limits by their text."""
     state = _state(trial)
+    if state == "waiting":
+        return "judged at a rung, and perhaps sent on"
     if state == "running":
         return "being judged when this page was written"
     if state == "lost":

@@ -8,15 +8,17 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hrsearch.arch import Arch
+from hrsearch.arch import Arch, by_place
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, Limit
+from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
 from hrsearch.search.proposals import How, propose
 from hrsearch.search.verdict import broken, is_spent, violations_of
 from hrsearch.space import Space
+from hrsearch.study import is_waiting
 
 MOST_REFUSED = 1000  # proposals refused in a row after which a search gives up
 MOST_LOSSES = 5  # drivers that may die while they run a candidate before the candidate is blamed
@@ -31,6 +33,7 @@ class Plan:
     limits: tuple[Limit, ...]
     budget: int
     cost_of: Callable[[Arch], Cost]
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Claims:
         self.taken_over: set[int] = set()
         self._plan = plan
         self._ledger = ledger
+        self._foresight = Foresight(plan.forecast, plan.limits)
+        self._ladder = plan.how.ladder
 
     def claim(self) -> FrozenTrial | None:
         """A trial that is this driver's to run, or one that has ended at once; None if there is nothing to do now."""
@@ -86,20 +91,46 @@ class Claims:
             for trial in trials:
                 if runs(trial) and "outcome" in trial.user_attrs and self._is_lost(trial):
                     return self._ledger.finish(trial.number, {})  # its driver died before it could tell the outcome
-            if _spent(trials) + len(self.active(trials)) >= self._plan.budget:
-                return None
-            return self._left_behind(trials) or self._new(trials)
+            has_room = _spent(trials) + sum(map(_is_fresh, self.active(trials))) < self._plan.budget
+            return (
+                self._left_behind(trials, has_room)
+                or self._sent_on(trials)
+                or (self._new(trials) if has_room else None)
+                or self._let_go(trials)
+            )
 
     def active(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that are run at this moment, here or elsewhere."""
-        return [trial for trial in trials if _waits(trial) and not self._is_lost(trial)]
+        return [trial for trial in trials if _must_run(trial) and not self._is_lost(trial)]
+
+    def _sent_on(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """A trial that goes on to its next rung."""
+        trial = self._ladder.promoted(trials) if self._ladder else None
+        if trial is None:
+            return None
+        # The rung last: until it stands there the trial waits, and nobody runs it.
+        rung = len(trial.user_attrs["rungs"])
+        self._ledger.update(trial.number, {"owner": self.owner, "lease": until(), "rung": rung})
+        return self._ledger.trial(trial.number)
+
+    def _let_go(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """A trial that waits in vain: nothing new will come, and nothing runs that could send it on."""
+        if self._ladder is None or any(runs(trial) and not _is_waiting(trial) for trial in trials):
+            return None
+        trial = next(filter(_is_waiting, trials), None)
+        if trial is None:
+            return None
+        rung = len(trial.user_attrs["rungs"]) - 1
+        reason = f"let go at rung {rung}: others are better there at their costs"
+        return self._ledger.finish(trial.number, {"outcome": "stopped", "reason": reason})
 
     def _is_lost(self, trial: FrozenTrial) -> bool:
         return is_lost(trial.user_attrs, self.owner, time.time())
 
-    def _left_behind(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def _left_behind(self, trials: Sequence[FrozenTrial], has_room: bool) -> FrozenTrial | None:
         """A trial whose driver is gone. It keeps its number: the order, and so what is proposed later, stays."""
-        lost = next((trial for trial in trials if _waits(trial) and self._is_lost(trial)), None)
+        left = (trial for trial in trials if _must_run(trial) and (has_room or not _is_fresh(trial)))
+        lost = next(filter(self._is_lost, left), None)
         if lost is None:
             return None
         known = lost.user_attrs
@@ -114,6 +145,7 @@ class Claims:
     def _new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         if self.end:
             return None
+        self._foresight.learn(trials)
         present = {trial.user_attrs.get("known") for trial in trials}
         for name, arch in self._plan.space.known:
             if name not in present:
@@ -146,12 +178,19 @@ class Claims:
             cost = self._plan.cost_of(arch)
         except InputError as error:
             return entry.refused(str(error), {"impossible": 1.0}, **known)
-        known |= {"params": cost.params, "flops": cost.flops}
+        known |= {"params": cost.params, "flops": cost.flops, "flops_by_place": by_place(arch, cost.flops_by_part)}
         violations = violations_of(self._plan.limits, known)
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
-        if reason and "known" not in entry.attributes:  # a published network is the yardstick, whatever it costs
+        known |= self._foresight.expected(arch)
+        if "known" in entry.attributes:  # a published network is the yardstick, whatever it costs
+            return entry.running(**known, owner=self.owner, lease=until())
+        if reason:
             return entry.refused(reason, violations, **known)
+        foreseen = self._foresight.refusal(known)
+        if foreseen:
+            violations |= foreseen[1]
+            return entry.refused(foreseen[0], violations, **known | {"violations": violations})
         return entry.running(**known, owner=self.owner, lease=until())
 
 
@@ -160,8 +199,19 @@ def runs(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and "arch" in trial.user_attrs
 
 
-def _waits(trial: FrozenTrial) -> bool:
-    return runs(trial) and "outcome" not in trial.user_attrs
+def _must_run(trial: FrozenTrial) -> bool:
+    """Whether somebody has to run it."""
+    return runs(trial) and "outcome" not in trial.user_attrs and not is_waiting(trial.user_attrs)
+
+
+def _is_fresh(trial: FrozenTrial) -> bool:
+    """Whether it has not been judged at all, and so is not yet counted as spent."""
+    return not is_spent(trial.user_attrs)
+
+
+def _is_waiting(trial: FrozenTrial) -> bool:
+    """Whether it was judged at a rung and may be sent on."""
+    return runs(trial) and is_waiting(trial.user_attrs)
 
 
 def _spent(trials: Sequence[FrozenTrial]) -> int:

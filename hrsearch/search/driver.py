@@ -19,15 +19,17 @@ from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
 from hrsearch.search.engines import Prepare, engine_of, workers_of
+from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
 from hrsearch.search.judging import Evaluate, failed, judged
 from hrsearch.search.leases import Leases
 from hrsearch.search.ledger import Ledger, open_ledger
 from hrsearch.search.proposals import How
+from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
 from hrsearch.search.verdict import is_spent, settled
 from hrsearch.space import Space
-from hrsearch.study import Trial, trial_of
+from hrsearch.study import Trial, is_waiting, trial_of
 
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
 MOST_FAILED = 20  # candidates that fail in a row, none having been trained, after which a session gives up
@@ -35,7 +37,7 @@ MOST_FAILED = 20  # candidates that fail in a row, none having been trained, aft
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials of each state a study has; `done` of `budget` are spent (those trained and those failed)."""
+    """How many trials of each state a study has; `done` of `budget` are spent (trained to some rung, or failed)."""
 
     done: int
     budget: int
@@ -43,6 +45,8 @@ class Counts:
     failed: int
     refused: int
     running: int
+    stopped: int = 0  # let go at a rung
+    waiting: int = 0  # judged at a rung, and perhaps sent on
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,16 @@ class Event:
 class Judging:
     """What judges candidates.
 
-    `cost_of` runs in the driver, before training; an InputError of it refuses the network. `evaluate` must pickle and
-    runs in the runner's engine, whose workers have the modules of `preload` imported and have called `prepare`.
+    `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
+    learns from what was measured. `evaluate` must pickle and runs in the runner's engine, whose workers have the
+    modules of `preload` imported and have called `prepare`.
     """
 
     cost_of: Callable[[Arch], Cost]
     evaluate: Evaluate
     preload: Sequence[str] = ()
     prepare: Prepare | None = None
+    forecast: Forecast | None = None
 
 
 def drive(
@@ -88,13 +94,15 @@ def drive(
     """
     objectives = tuple(objective_of(name) for name in runner.search.objectives)
     limits = tuple(parse_limit(text) for text in runner.search.limits)
-    how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives])
+    rungs = len(runner.proxy.rungs) + 1
+    ladder = Ladder(rungs, runner.search.eta, objectives, runner.search.told) if rungs > 1 else None
+    how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives], ladder)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), ExitStack() as stack:
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
         ledger.set(budget=budget)
         interruption = stack.enter_context(Interruption())
-        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of))
+        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
         engine = engine_of(runner.engine, judging.preload, judging.prepare)
         stack.callback(engine.shutdown, cancel_futures=True)
         return _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption).run()
@@ -173,7 +181,8 @@ class _Session:
         digest = trial.user_attrs["digest"]
         arch = Arch.from_dict(trial.user_attrs["arch"])
         seed = seed_of(self._plan.how.seed, digest)
-        return Candidate(trial.number, digest, arch, seed, self._ledger.folder, "known" in trial.user_attrs)
+        rung = trial.user_attrs.get("rung", 0)
+        return Candidate(trial.number, digest, arch, seed, self._ledger.folder, rung, "known" in trial.user_attrs)
 
     def _collect(self) -> None:
         with self._interruption.allowed():
@@ -183,20 +192,31 @@ class _Session:
     def _finish(self, done: set[Future[Judgement]]) -> None:
         for future in sorted(done, key=lambda one: self._flights[one]):
             number, began = self._flights[future]
-            trial = self._finished_trial(number, {"seconds": round(time.monotonic() - began, 3), **_result(future)})
+            trial = self._judged_trial(number, _result(future), time.monotonic() - began)
             del self._flights[future]
             self._leases.drop(number)
             self._tell(trial)
             self._watch(trial)
 
-    def _finished_trial(self, number: int, attributes: Mapping[str, Any]) -> FrozenTrial:
+    def _judged_trial(self, number: int, attributes: Mapping[str, Any], seconds: float) -> FrozenTrial:
+        """The trial with what is known of it now: at its end, or waiting at its rung."""
         stored = self._ledger.trial(number).user_attrs
-        final = settled({**stored, **attributes}, self._ledger.objectives, self._plan.limits)
-        return self._ledger.finish(number, {key: value for key, value in final.items() if stored.get(key) != value})
+        spent = {"seconds": round(stored.get("seconds", 0.0) + seconds, 3)}
+        final = settled({**stored, **spent, **attributes}, self._ledger.objectives, self._plan.limits)
+        ladder = self._plan.how.ladder
+        if ladder and "score" in final:
+            final["rungs"] = [*stored.get("rungs", ()), final["score"]]
+        changed = {key: value for key, value in final.items() if stored.get(key) != value}
+        if not ladder or final["outcome"] != "trained" or len(final["rungs"]) == ladder.rungs:
+            return self._ledger.finish(number, changed)
+        # The rungs last: with them the trial waits, and all that is known of it has to stand there by then.
+        del changed["outcome"]
+        self._ledger.update(number, {**changed, "lease": 0, "rungs": changed.pop("rungs")})
+        return self._ledger.trial(number)
 
     def _watch(self, trial: FrozenTrial) -> None:
         """Give up where nothing works: a budget of candidates that all fail helps nobody."""
-        self._outcomes[trial.user_attrs["outcome"]] += 1
+        self._outcomes[trial.user_attrs.get("outcome", "trained")] += 1
         if self._outcomes["failed"] >= MOST_FAILED and not self._outcomes["trained"]:
             reason = trial.user_attrs.get("reason")
             self._claims.end = Ending(f"the first {MOST_FAILED} candidates failed, the last one: {reason}", True)
@@ -222,14 +242,17 @@ class _Session:
             trained=outcomes["trained"],
             failed=outcomes["failed"],
             refused=outcomes["refused"],
-            running=sum(map(runs, trials)),
+            running=sum(runs(trial) and not is_waiting(trial.user_attrs) for trial in trials),
+            stopped=outcomes["stopped"],
+            waiting=sum(runs(trial) and is_waiting(trial.user_attrs) for trial in trials),
         )
 
     def _finished(self) -> Ending:
         counts = self._counts()
+        stopped = f" {counts.stopped} let go at an earlier rung," if self._plan.how.ladder else ""
         return Ending(
             f"{counts.done} of {counts.budget} candidates are done:"
-            f" {counts.trained} trained, {counts.failed} failed, {counts.refused} refused",
+            f" {counts.trained} trained,{stopped} {counts.failed} failed, {counts.refused} refused",
             is_error=False,
         )
 

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.arch import Value
 from hrsearch.candidate import seed_of
+from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
 from hrsearch.space import Draw, Knob, Space
 
@@ -33,6 +34,7 @@ class How:
     sampler: str
     seed: int
     directions: Sequence[str]
+    ladder: Ladder | None = None  # of a search with rungs
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def propose(space: Space, trials: Sequence[FrozenTrial], how: How) -> Proposal |
     """The proposal for trial number `len(trials)`; None if the space seems to hold nothing new."""
     seen = {identity_of(trial) for trial in trials}
     number = len(trials)
-    view = view_of(trials, how.directions)
+    view = view_of(trials, how.directions, how.ladder.expected_values(trials) if how.ladder else {})
     for attempt in range(SAMPLER_TRIES):
         view.sampler = sampler_of(how.sampler, seed_of(how.seed, number, attempt))
         proposal = _sampled(space, view)
@@ -64,8 +66,13 @@ def identity_of(trial: FrozenTrial) -> str:
     return _identity(trial.user_attrs.get("digest"), trial.params)
 
 
-def view_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> Study:
-    """A study in memory with what a sampler can learn from: drawn trials that run, were trained or were refused."""
+def view_of(
+    trials: Sequence[FrozenTrial], directions: Sequence[str], expected: Mapping[int, Sequence[float]] | None = None
+) -> Study:
+    """A study in memory with what a sampler can learn from: drawn trials that run, were trained or were refused.
+
+    `expected` has values for trials that were not trained in full, by their number: they count as if they had been.
+    """
     storage = optuna.storages.InMemoryStorage()
     sides = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
     study_id = storage.create_new_study(sides, "view")
@@ -73,7 +80,7 @@ def view_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> Study:
         # A published network has no parameters: it would empty the set of knobs that all trials share, which is what
         # multivariate TPE and NSGA-II work on.
         if trial.params and trial.state != TrialState.FAIL:
-            storage.create_new_trial(study_id, _seen(trial))
+            storage.create_new_trial(study_id, _seen(trial, (expected or {}).get(trial.number)))
     return optuna.load_study(study_name="view", storage=storage)
 
 
@@ -84,15 +91,15 @@ class _Shared(FrozenTrial):
         return copy.copy(self)  # nothing changes the mappings inside: the storage replaces them
 
 
-def _seen(trial: FrozenTrial) -> FrozenTrial:
+def _seen(trial: FrozenTrial, expected: Sequence[float] | None) -> FrozenTrial:
     return _Shared(
         number=trial.number,
         trial_id=trial.number,
-        state=trial.state,
+        state=TrialState.COMPLETE if expected else trial.state,
         value=None,
-        values=trial.values,
+        values=expected or trial.values,
         datetime_start=trial.datetime_start,
-        datetime_complete=trial.datetime_complete,
+        datetime_complete=trial.datetime_complete or (trial.datetime_start if expected else None),
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={},

@@ -49,17 +49,17 @@ def settled(attributes: Attributes, objectives: Sequence[Objective], limits: Seq
 def told(attributes: Attributes, objectives: Sequence[Objective]) -> tuple[TrialState, list[float] | None]:
     """The state and the values that Optuna is told of a trial whose outcome is known.
 
-    A refused trial is PRUNED without values: Optuna refuses values there, and so no front of its own can contain it.
+    A refused trial, and one that a rung let go, is PRUNED without values: Optuna refuses values there, and so no front
+    of its own can contain it.
     """
     if attributes["outcome"] == "trained":
         return TrialState.COMPLETE, [float(objective.of(attributes) or 0.0) for objective in objectives]
-    return (TrialState.PRUNED if attributes["outcome"] == "refused" else TrialState.FAIL), None
+    return (TrialState.PRUNED if attributes["outcome"] in ("refused", "stopped") else TrialState.FAIL), None
 
 
 def is_spent(attributes: Attributes) -> bool:
-    """Whether the trial counts against the budget: it was trained, or failed when it should have been."""
-    outcome = attributes.get("outcome")
-    return outcome in ("trained", "failed") or (outcome == "refused" and "score" in attributes)
+    """Whether the trial counts against the budget: it was trained, to whatever rung, or failed when it should be."""
+    return attributes.get("outcome") == "failed" or "score" in attributes
 
 
 def _failed(known: dict[str, Any], reason: str) -> dict[str, Any]:

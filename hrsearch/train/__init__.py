@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from hrsearch.build import Network, build
 from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.proxy.checkpoint import Row, read_state, restore, state_of, write_rows, write_state, write_weights
 from hrsearch.proxy.data import Dataset, is_made, load_dataset
 from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, rate_factor, validate
 from hrsearch.proxy.tasks import LEARNING
 from hrsearch.space import load_arch, load_task
-from hrsearch.train.checkpoint import Row, read_state, write_rows, write_state, write_weights
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe
 
 __all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "train"]
@@ -161,10 +161,7 @@ def _resumed(run: Run) -> list[Row]:
         if theirs.get(key) != value:
             changed = f"{key}: {theirs.get(key)} is now {value}"
             raise InputError(f"{path}: another training ({changed}); remove {run.folder} to start anew")
-    run.learner.network.load_state_dict(state["network"])
-    for optimizer, kept in zip(run.learner.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(kept)
-    run.learner.scaler.load_state_dict(state["scaler"])
+    restore(run.learner, state)
     rows: list[Row] = state["rows"]
     return rows
 
@@ -206,9 +203,7 @@ def _keep(run: Run, rows: list[Row]) -> None:
     state = {
         "identity": _identity(run),
         "rows": rows,
-        "network": run.learner.network.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in run.learner.optimizers],
-        "scaler": run.learner.scaler.state_dict(),
+        **state_of(run.learner),
     }
     write_state(run.folder / CHECKPOINT, state)
     write_rows(run.folder / METRICS, rows)

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder, each file written beside its place and then renamed: never half a file."""
+"""What a training leaves behind, each file written beside its place and then renamed: never half a file."""
 
 import csv
 import os
@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hrsearch.errors import InputError
+from hrsearch.proxy.learning import Learner
 
 Row = Mapping[str, float]
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors and plain values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     torch.save(dict(state), partial)
     os.replace(partial, path)
@@ -31,6 +33,23 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any] | None:
     except Exception as error:  # whatever torch raises on a file that is none of its own
         raise InputError(f"{path}: no checkpoint ({str(error).splitlines()[0]}); remove {path.parent}") from None
     return state
+
+
+def state_of(learner: Learner) -> dict[str, Any]:
+    """All that training changes, as tensors and plain values."""
+    return {
+        "network": learner.network.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in learner.optimizers],
+        "scaler": learner.scaler.state_dict(),
+    }
+
+
+def restore(learner: Learner, state: Mapping[str, Any]) -> None:
+    """Put the learner where `state_of` found it."""
+    learner.network.load_state_dict(state["network"])
+    for optimizer, kept in zip(learner.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+    learner.scaler.load_state_dict(state["scaler"])
 
 
 def write_weights(path: Path, network: nn.Module) -> None:

@@ -1,0 +1,85 @@
+"""Rungs: every candidate is trained a little, and one in `eta` goes on to the next length.
+
+A rung asks only whether a candidate is good at equal fidelity, given its costs: the best by non-dominated rank in all
+objectives, and within a rank by hypervolume, goes on; a small network is not let go for scoring less than a large one.
+Nobody waits for a rung to fill: at any moment `1 / eta` of those that were judged there have gone on (after Li et al.,
+2020). What a sampler learns of a candidate that went no further is the score that the last rung would have given it:
+its own, and the median of what those that went on gained.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hrsearch.front import best_first
+from hrsearch.objective import Objective
+from hrsearch.study import is_waiting
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How many rungs there are, how many go on, and what they are compared by."""
+
+    rungs: int
+    eta: float
+    objectives: tuple[Objective, ...]
+    told: Literal["expected", "measured", "nothing"] = "expected"  # to the sampler, of those that went no further
+
+    def promoted(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """The waiting trial that is to be trained to its next rung now, those of the highest rung first."""
+        for rung in reversed(range(self.rungs - 1)):
+            judged = [trial for trial in trials if len(_rungs(trial)) > rung]
+            gone_on = sum(trial.user_attrs.get("rung", 0) > rung for trial in judged if not _is_known(trial))
+            waiting = [trial for trial in judged if waits_at(trial, rung)]
+            known = next(filter(_is_known, waiting), None)
+            if known is not None:  # the yardstick is trained in full, whatever it scores
+                return known
+            drawn = [trial for trial in judged if not _is_known(trial)]
+            if waiting and gone_on < int(len(drawn) / self.eta):
+                return next(trial for trial in self.best_first(judged, rung) if waits_at(trial, rung))
+        return None
+
+    def best_first(self, judged: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
+        """Trials that were judged at a rung, by their scores there and their costs."""
+        directions = [objective.direction for objective in self.objectives]
+        points = [self._values(trial.user_attrs, _rungs(trial)[rung]["value"]) for trial in judged]
+        return [judged[index] for index in best_first(points, directions)]
+
+    def expected_values(self, trials: Sequence[FrozenTrial]) -> dict[int, list[float]]:
+        """What the last rung should say of the trials that were judged at an earlier one only, by their number."""
+        if self.told == "nothing":
+            return {}
+        gains = [_gain(trials, rung) if self.told == "expected" else 0.0 for rung in range(self.rungs - 1)]
+        found = {}
+        for trial in trials:
+            scores = _rungs(trial)
+            if scores and trial.state in (TrialState.RUNNING, TrialState.PRUNED) and len(scores) < self.rungs:
+                value = scores[-1]["value"] + sum(gains[len(scores) - 1 :])
+                found[trial.number] = self._values(trial.user_attrs, value)
+        return found
+
+    def _values(self, attributes: Mapping[str, Any], score: float) -> list[float]:
+        known = {**attributes, "score": {"value": score}}
+        return [float(objective.of(known) or 0.0) for objective in self.objectives]
+
+
+def waits_at(trial: FrozenTrial, rung: int) -> bool:
+    """Whether the trial waits to be sent on from this rung."""
+    return not trial.state.is_finished() and is_waiting(trial.user_attrs) and len(_rungs(trial)) == rung + 1
+
+
+def _rungs(trial: FrozenTrial) -> Sequence[Mapping[str, Any]]:
+    return trial.user_attrs.get("rungs") or ()
+
+
+def _is_known(trial: FrozenTrial) -> bool:
+    return "known" in trial.user_attrs
+
+
+def _gain(trials: Sequence[FrozenTrial], rung: int) -> float:
+    """The median of what trials gained from one rung to the next; 0 before any went on."""
+    both = [scores for scores in map(_rungs, trials) if len(scores) > rung + 1]
+    return statistics.median([scores[rung + 1]["value"] - scores[rung]["value"] for scores in both]) if both else 0.0

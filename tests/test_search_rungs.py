@@ -1,0 +1,207 @@
+"""Rungs: who goes on, what the sampler is told, and that nothing is lost or trained again when a driver dies."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from test_search_driver import KNOWN, Interrupted
+from toy_search import calls_of, judgement, rows_of, search, start
+
+from hrsearch.candidate import Candidate, Judgement
+from hrsearch.front import best_first, non_dominated
+from hrsearch.objective import OBJECTIVES
+from hrsearch.runner import Proxy, trunk_of
+from hrsearch.search import samplers
+from hrsearch.search.rungs import Ladder
+from hrsearch.search.samplers import SAMPLERS
+from hrsearch.study import Trial, read_study
+
+LADDER = Ladder(3, 3.0, (OBJECTIVES["score"], OBJECTIVES["flops"]))
+RUNGS = (10, 30)
+
+
+def trial_at(number: int, *scores: float, flops: int = 100, **attributes: Any) -> FrozenTrial:
+    """A trial that was judged at so many rungs and waits."""
+    rungs = [{"value": score} for score in scores]
+    trial = create_trial(
+        state=TrialState.RUNNING,
+        user_attrs={"rungs": rungs, "rung": len(scores) - 1, "flops": flops, "arch": {}, **attributes},
+    )
+    trial.number = number
+    return trial
+
+
+def test_one_in_eta_goes_on_and_it_is_the_best_given_its_costs() -> None:
+    trials = [trial_at(0, 0.5), trial_at(1, 0.4, flops=50)]
+    assert LADDER.promoted(trials) is None  # of two none
+    trials.append(trial_at(2, 0.45))
+    chosen = LADDER.promoted(trials)
+    assert chosen is not None
+    assert chosen.number in (0, 1)  # trial 2 is beaten by trial 0 at the same costs
+    sent = [trial for trial in trials if trial is not chosen] + [
+        trial_at(chosen.number, 0.5, flops=chosen.user_attrs["flops"], rung=1)
+    ]
+    assert LADDER.promoted(sent) is None  # one of three is gone
+
+
+def test_published_networks_always_go_on_and_take_nobody_s_place() -> None:
+    trials = [trial_at(0, 0.1, flops=900, known="hrvit_b1"), trial_at(1, 0.5), trial_at(2, 0.4), trial_at(3, 0.3)]
+    first = LADDER.promoted(trials)
+    assert first is not None
+    assert first.number == 0
+    trials[0] = trial_at(0, 0.1, flops=900, known="hrvit_b1", rung=1)
+    second = LADDER.promoted(trials)
+    assert second is not None
+    assert second.number == 1
+
+
+def test_the_highest_rung_goes_first() -> None:
+    low = [trial_at(number, 0.1 * number) for number in range(3)]
+    high = [trial_at(3 + number, 0.5, 0.6 + 0.1 * number) for number in range(3)]
+    chosen = LADDER.promoted([*low, *high])
+    assert chosen is not None
+    assert chosen.number == 5
+
+
+def test_what_a_sampler_is_told_of_those_that_went_no_further() -> None:
+    gone_on = [trial_at(0, 0.3, 0.5, 0.6), trial_at(1, 0.2, 0.3), trial_at(2, 0.3, 0.45)]
+    stopped = trial_at(3, 0.25)
+    found = LADDER.expected_values([*gone_on, stopped])
+    assert found[3] == pytest.approx([0.25 + 0.15 + 0.1, 100])  # the median gains of both rungs
+    assert found[1] == pytest.approx([0.3 + 0.1, 100])
+    assert 0 not in found
+    as_measured = Ladder(3, 3.0, LADDER.objectives, "measured").expected_values([*gone_on, stopped])
+    assert as_measured[3] == pytest.approx([0.25, 100])
+    assert Ladder(3, 3.0, LADDER.objectives, "nothing").expected_values([*gone_on, stopped]) == {}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), max_size=9))
+def test_best_first_goes_front_by_front(points: list[tuple[int, int, int]]) -> None:
+    directions = ["maximize", "minimize", "minimize"]
+    order = best_first(points, directions)
+    assert sorted(order) == list(range(len(points)))
+    left = list(range(len(points)))
+    while left:
+        front = {left[place] for place in non_dominated([points[index] for index in left], directions)}
+        taken, order = order[: len(front)], order[len(front) :]
+        assert set(taken) == front
+        left = [index for index in left if index not in front]
+
+
+def test_within_a_front_what_adds_more_volume_comes_first() -> None:
+    points = [(0.0, 0.0), (1.0, 1.0), (5.0, 5.0), (10.0, 10.0), (5.2, 5.2)]  # a score and its cost
+    order = best_first(points, ["maximize", "minimize"])
+    assert order.index(4) > order.index(0)
+    assert order.index(2) > order.index(0)
+
+
+def judged(folder: Path) -> list[Trial]:
+    """The trials that no requirement refused."""
+    return [trial for trial in read_study(folder).trials if trial.state != "refused"]
+
+
+def reached(folder: Path) -> Counter[int]:
+    """How many trials were judged at so many rungs."""
+    return Counter(len(trial.attributes["rungs"]) for trial in judged(folder))
+
+
+def test_search_with_rungs_trains_few_in_full(tmp_path: Path) -> None:
+    end = search(tmp_path, 27, rungs=RUNGS, sampler="random")
+    counts = reached(tmp_path)
+    assert (counts[1], counts[2], counts[3]) == (18, 6, 3)
+    states = Counter(trial.state for trial in judged(tmp_path))
+    assert states == {"stopped": 24, "trained": 3}
+    assert end.startswith("27 of 27 candidates are done: 3 trained, 24 let go at an earlier rung, 0 failed")
+    assert search(tmp_path, 27, rungs=RUNGS, sampler="random") == end
+    assert len(calls_of(tmp_path)) == 27 + 9 + 3
+    assert {trial.attributes["score"]["rung"] for trial in read_study(tmp_path).trained} == {2}
+    assert all("latency" in trial.attributes for trial in judged(tmp_path))
+
+
+def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
+    search(tmp_path, 9, rungs=RUNGS, sampler="random")
+    search(tmp_path, 18, rungs=RUNGS, sampler="random")
+    counts = reached(tmp_path)
+    assert counts.total() == 18
+    assert counts[2] + counts[3] <= 6
+
+
+def test_published_networks_climb_to_the_top(tmp_path: Path) -> None:
+    search(tmp_path, 5, rungs=RUNGS, space=KNOWN)
+    trials = read_study(tmp_path).trials
+    assert [len(trial.attributes["rungs"]) for trial in trials[:2]] == [3, 3]
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_interrupted_and_resumed_is_uninterrupted_with_rungs(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "STARTUP", 4)
+    monkeypatch.setattr(samplers, "POPULATION", 4)
+    search(tmp_path / "whole", 12, sampler=sampler, rungs=RUNGS)
+    evaluate = Interrupted(0, 3, 4, 9, 13)
+    for _ in evaluate.at:
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "parts", 12, evaluate, sampler=sampler, rungs=RUNGS)
+    search(tmp_path / "parts", 12, evaluate, sampler=sampler, rungs=RUNGS)
+    whole, parts = read_study(tmp_path / "whole"), read_study(tmp_path / "parts")
+    assert rows_of(parts) == rows_of(whole)
+    for one, other in zip(judged(tmp_path / "whole"), judged(tmp_path / "parts"), strict=True):
+        assert one.attributes["rungs"] == other.attributes["rungs"]
+
+
+class FailsHigh:
+    """Judges as the toy does, and fails everything that it is to train further."""
+
+    def __call__(self, candidate: Candidate) -> Judgement:
+        if candidate.rung:
+            raise ValueError("too long")
+        return judgement(candidate)
+
+
+def test_what_fails_at_a_higher_rung_has_failed(tmp_path: Path) -> None:
+    search(tmp_path, 9, FailsHigh(), rungs=RUNGS, sampler="random")
+    assert Counter(trial.state for trial in judged(tmp_path)) == {"failed": 3, "stopped": 6}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_again_and_again_it_ends_with_the_full_budget(tmp_path: Path, seed: int) -> None:
+    moments = random.Random(seed)
+    for _ in range(4):
+        driver = start(tmp_path, 12, "--seconds", "0.05", "--rungs", "10", "30")
+        time.sleep(1.0 + 1.5 * moments.random())
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.communicate()
+    driver = start(tmp_path, 12, "--rungs", "10", "30")
+    assert "12 of 12 candidates are done" in driver.communicate()[0]
+    trials = judged(tmp_path)
+    digests = [trial.attributes["digest"] for trial in trials]
+    assert len(digests) == len(set(digests)) == 12
+    assert {trial.state for trial in trials} == {"trained", "stopped"}
+    assert reached(tmp_path)[3] >= 1
+    for trial in trials:
+        assert [score["rung"] for score in trial.attributes["rungs"]] == list(range(len(trial.attributes["rungs"])))
+
+
+@pytest.mark.parametrize(
+    ("settings_", "told"),
+    [
+        ({"rungs": [50, 50]}, "rungs must grow"),
+        ({"rungs": [200]}, "stay below steps"),
+        ({"rungs": [60], "schedule": "cosine"}, "schedule: stable"),
+        ({"rungs": [30]}, "warm-up"),
+    ],
+)
+def test_ladders_that_cannot_be_climbed_are_told(settings_: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Proxy.model_validate({"steps": 150, "warmup": 30, **settings_})
+    assert trunk_of(100) == 65
