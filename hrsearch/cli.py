@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, suggestion
 
-DATA = "digits, six_digits, or a folder: images/ and masks/ to segment, one sub-folder per class to classify."
+DATA = "digits, six_digits, or a folder of your own: hrsearch data FOLDER says whether it can be read."
 
 app = typer.Typer(
     add_completion=False,
@@ -194,6 +194,26 @@ def verify(
     else:
         typer.echo(f"{text_of(figures)}\n{summary_of(figures, silent)}")
     if any(figure.changed for figure in figures):
+        raise typer.Exit(1)
+
+
+@app.command(name="data")
+def look_at_data(
+    path: Annotated[Path, typer.Argument(help="A folder of your own images.")],
+    task: Annotated[str | None, typer.Option(help="segment, classify or pose; by default what fits.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what a folder of your own data holds, and name all that is wrong with it. Anything wrong: exit code 1."""
+    from hrsearch.proxy.data.survey import json_of, lines_of, survey
+    from hrsearch.task import TASKS
+
+    if task is not None and task not in TASKS:
+        raise InputError(f"task {task!r} does not exist; {suggestion(task, TASKS)}")
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; give one of your own images")
+    found = survey(path, task)
+    typer.echo(json.dumps(json_of(found), indent=2) if as_json else "\n".join(lines_of(found)))
+    if found.wrong:
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from hrsearch.errors import CandidateFailed
 from hrsearch.objective import OBJECTIVES, Limit, parse_limit
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
-from hrsearch.runner import Runner, proxy_of
+from hrsearch.proxy.data import Dataset
+from hrsearch.runner import Proxy, Runner, proxy_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Evaluate:
 
     def _judged(self, candidate: Candidate) -> Judgement:
         proxy, device = proxy_of(self.runner, candidate.arch), self.runner.device
-        data = proxy_data(proxy, self.task)
+        data = _data(self.runner.proxy, self.task)
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
         known: dict[str, Any] = {}
@@ -92,6 +94,12 @@ class Evaluate:
             if value is not None and limit.violation(value) > 0:
                 return limit
         return None
+
+
+@lru_cache(maxsize=2)
+def _data(proxy: Proxy, task: str) -> Dataset:
+    """Looked up once a worker: the many files of a person's own data need not be listed again for each candidate."""
+    return proxy_data(proxy, task)
 
 
 def _save(network: Network, path: Path) -> None:

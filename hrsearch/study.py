@@ -29,8 +29,9 @@ network reads. What else is known of it stands in its user attributes, under the
 and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugins` (files of code),
 `classes`, `runner` (the resolved runner),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
-data), `reference_ms` (the reference network's time to which latencies are scaled), `versions`, `machine`, `budget`,
-`hours`, `session:ID` (from when to when a driver searched, in seconds since the epoch).
+data; of a person's: names and sizes of the files on either side), `reference_ms` (the reference network's time to which
+latencies are scaled), `versions`, `machine`, `budget`, `hours`, `session:ID` (from when to when a driver searched, in
+seconds since the epoch).
 """
 
 from collections.abc import Mapping

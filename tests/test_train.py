@@ -12,15 +12,17 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from trees import masks_tree
 
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
 from hrsearch.proxy.checkpoint import write_weights
-from hrsearch.proxy.data import Dataset
+from hrsearch.proxy.data import Dataset, Split, load_dataset
+from hrsearch.proxy.feed import How
 from hrsearch.proxy.learning import Learner, Plan, learn
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
-from hrsearch.train import TrainResult, _load, default_recipe, load_recipe, train
+from hrsearch.train import Recipe, TrainResult, _load, decoders, default_recipe, how_of, load_recipe, train
 
 ARCH = """
 task: segment
@@ -132,10 +134,10 @@ def test_half_precision_resumes_too(winner: Path, tmp_path: Path, monkeypatch: p
     require_same(winner, whole)
 
 
-def stopped(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) -> float:
+def stopped(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int, given: Split | None = None) -> float:
     if step == 6:
         raise KeyboardInterrupt
-    return learn(learner, data, plan, step=step, seed=seed)
+    return learn(learner, data, plan, step=step, seed=seed, given=given)
 
 
 @pytest.mark.parametrize("classes", [11, 5])
@@ -232,3 +234,78 @@ def test_default_recipe_is_the_proxy_made_long(tmp_path: Path) -> None:
     assert recipe.steps == 2000
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     assert load_recipe(tmp_path / "train.yaml") == recipe
+
+
+# A person's own data.
+
+
+@pytest.fixture
+def own(winner: Path, tmp_path: Path) -> Path:
+    """A folder of masks, and a recipe that names it."""
+    path = masks_tree(tmp_path / "own", count=40, values=(0, 1, 2))
+    (winner / "train.yaml").write_text(yaml.safe_dump(RECIPE | {"data": str(path)}))
+    return path
+
+
+def test_own_data_is_augmented_and_validated_on_the_official_split(
+    winner: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search trains and validates on other images."""
+    given: list[Split] = []
+    datas: list[Dataset] = []
+
+    def seen(learner: Learner, data: Dataset, plan: Plan, **how: Any) -> float:
+        given.append(how["given"])
+        datas.append(data)
+        return learn(learner, data, plan, **how)
+
+    monkeypatch.setattr("hrsearch.train.learn", seen)
+    train(winner, device="cpu")
+    official = load_dataset(str(own), image=32, train_images=48, val_images=8, split="official")
+    assert datas[0].split == official.split
+    assert torch.equal(datas[0].val.images, official.val.images)
+    assert len(datas[0].files) == len(official.files)
+    assert any((batch.labels == 255).any() for batch in given)  # scaled below 1: none of these masks holds it
+    proxy = load_dataset(str(own), image=32, train_images=48, val_images=48)
+    shown = {image.numpy().tobytes() for image in (*proxy.train.images, *proxy.val.images)}
+    assert not any(image.numpy().tobytes() in shown for image in official.val.images)
+
+
+def test_augmented_training_is_taken_up(
+    winner: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = exported(tmp_path / "whole", data=str(own))
+    with monkeypatch.context() as patch:
+        patch.setattr("hrsearch.train.learn", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(winner, device="cpu")
+    train(winner, device="cpu")
+    train(whole, device="cpu")
+    require_same(winner, whole)
+
+
+def test_wrong_data_is_told_before_training(winner: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files that are not among those decoded for the statistics, too."""
+    monkeypatch.setattr("hrsearch.train.SAMPLED", 1)
+    last = load_dataset(str(own), image=32, train_images=48, val_images=8, split="official").files[-1].image
+    last.write_bytes(last.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"1 wrong item \(1 unreadable\): .*truncated"):
+        train(winner, device="cpu")
+    assert not (winner / "run/metrics.csv").exists()
+
+
+def test_augmentation_of_another_task_is_told(winner: Path) -> None:
+    (winner / "train.yaml").write_text(yaml.safe_dump(RECIPE | {"augment": "pose"}))
+    with pytest.raises(InputError, match="augment: 'pose' is not for task 'segment'; give auto, none or segment"):
+        train(winner, device="cpu")
+
+
+def test_what_is_augmented_follows_from_the_data() -> None:
+    cpu, recipe = torch.device("cpu"), Recipe()
+    assert how_of(recipe, "segment", cpu) == How()
+    own = recipe.model_copy(update={"data": "folder/of/mine"})
+    assert how_of(own, "segment", cpu) == How(augments=True, from_files=True, workers=decoders("cpu"))
+    assert not how_of(own.model_copy(update={"augment": "none"}), "segment", cpu).augments
+    asked = how_of(recipe.model_copy(update={"augment": "segment"}), "segment", cpu)
+    assert asked.augments
+    assert not asked.from_files

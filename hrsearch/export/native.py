@@ -32,6 +32,8 @@ COMMENTS = {
     "decay": "weight decay",
     "clip": "norm to which gradients are clipped",
     "zoom": "height, width: images are resized by it before the network sees them",
+    "augment": "segment, classify, pose, none; auto: the task's for a folder of your own, none for digits",
+    "smoothing": "of labels to classify: the share of each that is spread over all classes",
     "balance": "a class weighs its frequency to the power of minus this",
     "precision": "fp32, bf16 or fp16",
     "start": "weights: from those of the search; scratch: from none",
@@ -78,8 +80,7 @@ def train_yaml(record: Record, trial: Trial) -> str:
         "# How hrsearch train trains this network; every line may be changed.\n"
         f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"
     )
-    own = TASKS[record.task].folder
-    comments = COMMENTS | {"data": f"digits, or {own}" if own else "digits or six_digits"}
+    comments = COMMENTS | {"data": f"digits, or {TASKS[record.task].folder}"}
     return head + "".join(_line(key, value, comments.get(key)) for key, value in recipe.items())
 
 

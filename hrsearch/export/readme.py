@@ -73,8 +73,7 @@ def figures_of(trial: Trial) -> str:
 
 def _train(record: Record, data: str) -> str:
     own = TASKS[record.task].folder
-    lines = [f"hrsearch train . --data {data}"]
-    return "\n".join([*lines, f"hrsearch train . --data PATH      # {own}"] if own else lines)
+    return f"hrsearch train . --data {data}\nhrsearch train . --data PATH      # {own}"
 
 
 def _summary(record: Record, trial: Trial) -> str:

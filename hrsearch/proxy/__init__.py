@@ -10,6 +10,7 @@ from hrsearch.errors import InputError
 from hrsearch.objective import Score
 from hrsearch.proxy.checkpoint import read_state, restore, state_of, write_state
 from hrsearch.proxy.data import Dataset, load_dataset
+from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, validate
 from hrsearch.proxy.tasks import LEARNING
 from hrsearch.runner import Proxy, trunk_of
@@ -48,10 +49,12 @@ def train_proxy(
     losses = []
     with memory_watched():
         learner = learner_of(network, data, plan, device)
-        for step in range(_gone_on(learner, checkpoint, seed), plan.steps):
+        start = _gone_on(learner, checkpoint, seed)
+        given = batches(data, plan, How(augments=proxy.augment), seed=seed, start=start)
+        for step, batch in enumerate(given, start):
             if checkpoint and step == trunk_of(plan.steps) and rung + 1 < len(ladder):
                 write_state(checkpoint, {"seed": seed, "step": step, **state_of(learner)})
-            losses.append(learn(learner, data, plan, step=step, seed=seed))
+            losses.append(learn(learner, data, plan, step=step, seed=seed, given=batch))
         value = validate(learner, data, plan)
     tail = losses[-max(plan.steps // 10, 1) :]
     return Score(

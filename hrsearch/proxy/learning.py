@@ -74,20 +74,23 @@ def learner_of(network: nn.Module, data: Dataset, plan: Plan, device: torch.devi
         network,
         optimizers_of(network, plan),
         torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16"),
-        LEARNING[data.task].weights(data.train.labels, len(data.classes), plan.balance).to(device),
+        LEARNING[data.task].weights(data.train_labels, len(data.classes), plan.balance).to(device),
         device,
     )
 
 
-def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int) -> float:
+def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int, given: Split | None = None) -> float:
     """Do one step, counted from 0, and return its loss; CandidateFailed if that is not finite.
+
+    It learns from `given`, or else from the batch of the step as it lies in memory.
 
     Auxiliary predictions of the head, which only training asks for, add to it. A prediction that is none of the
     data's task is an InputError.
     """
     torch.manual_seed(_mixed(seed, step))  # of what the network draws: dropped paths, dropout
     learner.network.train()
-    batch = batch_at(data, plan.batch, step=step, seed=seed).to(learner.device)
+    batch = batch_at(data, plan.batch, step=step, seed=seed) if given is None else given
+    batch = batch.to(learner.device)
     for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
         group["lr"] = plan.rate * rate_factor(plan, step)
     with _autocast(learner.device, plan.precision):
@@ -172,15 +175,15 @@ def optimizers_of(network: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer
 def batch_at(data: Dataset, batch: int, *, step: int, seed: int) -> Split:
     """The training images of a step: each once an epoch, as they are in the first, moved and flipped from then on."""
     count = len(data.train)
-    indices = _indices(range(step * batch, (step + 1) * batch), count, seed)
+    indices = indices_at(range(step * batch, (step + 1) * batch), count, seed)
     found = Split(data.train.images[indices], data.train.labels[indices])
     if step * batch < count:
         return found
     generator = Generator().manual_seed(_mixed(seed, step))
-    return augmented(found, task=data.task, mirrors=data.mirrors, generator=generator)
+    return augmented(found, task=data.task, mirrors=data.mirrors, generator=generator, swap=data.swap)
 
 
-def _indices(places: range, count: int, seed: int) -> Tensor:
+def indices_at(places: range, count: int, seed: int) -> Tensor:
     """(B,) which images stand at these places of an endless row of epochs, each in an order of its own."""
     epochs = {place // count for place in places}
     orders = {epoch: torch.randperm(count, generator=Generator().manual_seed(_mixed(seed, epoch))) for epoch in epochs}
@@ -192,8 +195,11 @@ def _mixed(seed: int, number: int) -> int:
     return seed * 1_000_003 + number
 
 
-def augmented(batch: Split, *, task: str, mirrors: bool, generator: Generator) -> Split:
-    """The batch moved by up to an eighth of its side, its labels with it; some images flipped if `mirrors`."""
+def augmented(batch: Split, *, task: str, mirrors: bool, generator: Generator, swap: tuple[int, ...] = ()) -> Split:
+    """The batch moved by up to an eighth of its side, its labels with it; some images flipped if `mirrors`.
+
+    `swap` is the keypoint that each one is in a flipped image, if another.
+    """
     side, learning = batch.images.shape[-1], LEARNING[task]
     reach = side // REACH
     down, across = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
@@ -201,7 +207,9 @@ def augmented(batch: Split, *, task: str, mirrors: bool, generator: Generator) -
     if mirrors:
         flip = torch.rand(len(images), generator=generator) < 0.5
         images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-        labels = torch.where(flip.view(-1, *[1] * (labels.ndim - 1)), learning.flipped(labels, side), labels)
+        flipped = learning.flipped(labels, side)
+        flipped = flipped[:, list(swap)] if swap else flipped
+        labels = torch.where(flip.view(-1, *[1] * (labels.ndim - 1)), flipped, labels)
     return Split(images, labels)
 
 

@@ -69,8 +69,11 @@ def segment_tally(logits: Tensor, batch: Split) -> Tensor:
 
 
 def classify_loss(logits: Tensor, batch: Split, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, C), each image weighted by its class."""
-    return F.cross_entropy(logits.float(), batch.labels, weights)
+    """Cross-entropy of logits (B, C), each image weighted by its class; labels may be shares of classes (B, C)."""
+    if not batch.labels.is_floating_point():
+        return F.cross_entropy(logits.float(), batch.labels, weights)
+    shares = batch.labels * weights
+    return -(shares * logits.float().log_softmax(dim=1)).sum() / shares.sum().clamp(min=1e-6)
 
 
 def classify_tally(logits: Tensor, batch: Split) -> Tensor:
@@ -145,7 +148,7 @@ def moved_keypoints(labels: Tensor, down: int, across: int, side: int) -> Tensor
 
 
 def flipped_keypoints(labels: Tensor, side: int) -> Tensor:
-    """(B, C, 3) of images mirrored left to right; a keypoint keeps its number, so none may be a left or right one."""
+    """(B, C, 3) of images mirrored left to right; a keypoint keeps its number (see `Dataset.swap`)."""
     return torch.stack([side - labels[..., 0], labels[..., 1], labels[..., 2]], dim=2)
 
 

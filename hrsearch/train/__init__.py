@@ -1,5 +1,6 @@
 """Trains an exported network in earnest, and goes on where an earlier run of the same recipe stopped."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from tqdm import tqdm
 from hrsearch.build import Network, build
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.proxy.checkpoint import Row, read_state, restore, state_of, write_rows, write_state, write_weights
-from hrsearch.proxy.data import Dataset, load_dataset
+from hrsearch.proxy.data import Dataset, is_made, load_dataset
+from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, rate_factor, validate
 from hrsearch.proxy.tasks import LEARNING
 from hrsearch.space import load_arch, load_task
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe
 
-__all__ = ["Recipe", "TrainResult", "default_recipe", "load_recipe", "train"]
+__all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "train"]
 
+SAMPLED = 512  # training images kept as squares for the statistics where all are read from their files
 WEIGHTS = "weights.safetensors"
 RUN = "run"  # the folder of all that training writes
 BEST, CHECKPOINT, METRICS = "best.safetensors", "checkpoint.pt", "metrics.csv"
@@ -50,6 +53,7 @@ class Run:
     folder: Path
     recipe: Recipe
     data: Dataset
+    how: How  # its batches are made
     digest: str  # of the architecture
     learner: Learner
 
@@ -99,13 +103,38 @@ def _device(name: str | None) -> torch.device:
 
 
 def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
-    sizes = {"image": recipe.image, "train_images": recipe.train_images, "val_images": recipe.val_images}
-    data = load_dataset(recipe.data, **sizes, task=load_task(folder / "arch.yaml"))
+    task = load_task(folder / "arch.yaml")
+    how = how_of(recipe, task, device)
+    data = load_dataset(
+        recipe.data,
+        image=recipe.image,
+        train_images=recipe.train_images,
+        val_images=recipe.val_images,
+        task=task,
+        split="official",
+        decoded=SAMPLED if how.from_files else None,
+    )
     torch.manual_seed(recipe.seed)
     network = build(load_arch(folder / "arch.yaml"), classes=len(data.classes), drop_path=recipe.drop_path)
     if recipe.start == "weights" and (folder / WEIGHTS).is_file():
         _load(network, folder / WEIGHTS)
-    return Run(folder / RUN, recipe, data, network.arch.digest(), learner_of(network, data, recipe, device))
+    return Run(folder / RUN, recipe, data, how, network.arch.digest(), learner_of(network, data, recipe, device))
+
+
+def how_of(recipe: Recipe, task: str, device: torch.device) -> How:
+    """How its batches are made: a person's own images are augmented as they lie on the disk, by other processes."""
+    is_own = not is_made(recipe.data)
+    if recipe.augment not in ("auto", "none", task):
+        raise InputError(f"augment: {recipe.augment!r} is not for task {task!r}; give auto, none or {task}")
+    augments = recipe.augment == task or (recipe.augment == "auto" and is_own)
+    workers = decoders(device.type) if augments else 0
+    return How(augments=augments, smoothing=recipe.smoothing, from_files=augments and is_own, workers=workers)
+
+
+def decoders(kind: str) -> int:
+    """Processes that decode and augment beside a training on such a device: on a CPU it needs the cores itself."""
+    cores = os.cpu_count() or 1
+    return max(cores - 2, 1) if kind == "cuda" else max(cores // 4, 1)
 
 
 def _load(network: Network, path: Path) -> None:
@@ -149,8 +178,9 @@ def _rows(run: Run, earlier: list[Row]) -> Iterator[Row]:
     clock = time.perf_counter() - (earlier[-1]["seconds"] if earlier else 0)
     losses: list[float] = []
     with tqdm(total=recipe.steps, initial=start, unit="step", disable=None) as bar:
-        for step in range(start, recipe.steps):
-            losses.append(learn(run.learner, run.data, recipe, step=step, seed=recipe.seed))
+        given = batches(run.data, recipe, run.how, seed=recipe.seed, start=start)
+        for step, batch in enumerate(given, start):
+            losses.append(learn(run.learner, run.data, recipe, step=step, seed=recipe.seed, given=batch))
             bar.update()
             if (step + 1) % recipe.every and step + 1 < recipe.steps:
                 continue

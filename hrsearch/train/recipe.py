@@ -29,6 +29,8 @@ class Recipe(Section):
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
     zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
+    augment: Literal["auto", "segment", "classify", "pose", "none"] = "auto"  # the task's for a folder, else none
+    smoothing: Rate = 0.0  # of labels to classify: the share of each that is spread over all classes
     drop_path: Rate = 0.1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     seed: int = 0

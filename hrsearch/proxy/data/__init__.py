@@ -6,29 +6,46 @@ from hrsearch.errors import InputError, suggestion
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
 from hrsearch.proxy.data.digits import digits
 from hrsearch.proxy.data.folder import folder
+from hrsearch.proxy.data.split import SplitName
 from hrsearch.registry import DATASETS
 from hrsearch.task import TASKS
 
-__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "load_dataset"]
+__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "is_made", "load_dataset"]
 
 
 def load_dataset(
-    data: str, *, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment"
+    data: str,
+    *,
+    image: int,
+    train_images: int,
+    val_images: int,
+    seed: int = 0,
+    task: str = "segment",
+    split: SplitName = "proxy",
+    decoded: int | None = None,
 ) -> Dataset:
     """The data set of that registered name ("digits"), else the folder at that path, with labels for the task.
 
     `image` is the side of the square images, in pixels; `train_images` and `val_images` are how many to make, or to
-    take at most. Anything else is an InputError.
+    take at most. `split` says whether a folder's official validation images are looked at, and `decoded` how many
+    training images of a folder are kept in the cache (see `folder`); what is made knows neither. Anything else is an
+    InputError.
     """
     if task not in TASKS:
         raise InputError(f"task {task!r} does not exist; {suggestion(task, TASKS)}")
-    if data in DATASETS and data != "folder":
+    if is_made(data):
         made: Dataset = DATASETS[data](
             image=image, train_images=train_images, val_images=val_images, seed=seed, task=task
         )
         return made
-    own = TASKS[task].folder
     if not Path(data).is_dir():
-        choices = "give 'digits' or 'six_digits'" if own is None else f"give 'digits', 'six_digits' or {own}"
-        raise InputError(f"data {data!r}: no such data set or folder; {choices}")
-    return folder(Path(data), image=image, train_images=train_images, val_images=val_images, seed=seed, task=task)
+        raise InputError(
+            f"data {data!r}: no such data set or folder; give 'digits', 'six_digits' or {TASKS[task].folder}"
+        )
+    sizes = {"image": image, "train_images": train_images, "val_images": val_images, "seed": seed}
+    return folder(Path(data), **sizes, task=task, split=split, decoded=decoded)
+
+
+def is_made(data: str) -> bool:
+    """Whether this is the name of data that is made here, not a person's own."""
+    return data in DATASETS and data != "folder"

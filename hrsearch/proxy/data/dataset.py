@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from hrsearch.errors import InputError
+from hrsearch.proxy.data.layout import IGNORE, Item
+
+__all__ = ["IGNORE", "Dataset", "Split", "dataset_of", "stored"]
 
 SAMPLE = 2**22  # pixels of the training images that the statistics are taken from
-IGNORE = 255  # the label of pixels that count neither in the loss nor in the metric
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,19 @@ class Dataset:
     val: Split
     classes: tuple[str, ...]  # or the keypoints' names
     mirrors: bool  # whether an image flipped left to right is as good an image
-    split: str  # 16 hexadecimal digits: equal exactly for equal images, labels and split
+    split: str  # 16 hexadecimal digits: equal exactly for equal images, labels (of a person's: names, sizes) and split
     mean: tuple[float, float, float]  # of the training images by channel, in 0..1
     std: tuple[float, float, float]
     task: str = "segment"  # what the labels are for
+    swap: tuple[int, ...] = ()  # the keypoint that each one is once the image is mirrored; none: itself
+    files: tuple[Item, ...] = ()  # a person's own: all training images; `train` may hold the first of them only
+
+    @property
+    def train_labels(self) -> Tensor:
+        """Labels of the training images, of all that are classified and of those in memory otherwise."""
+        if self.files and self.task == "classify":
+            return torch.tensor([item.label for item in self.files])
+        return self.train.labels
 
 
 def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool, task: str = "segment") -> Dataset:
@@ -95,7 +106,7 @@ def _write(data: Dataset, place: Path) -> None:
     try:
         for name, tensor in _arrays(data).items():
             np.save(draft / f"{name}.npy", tensor.numpy())
-        facts = {key: getattr(data, key) for key in ("classes", "mirrors", "split", "mean", "std", "task")}
+        facts = {key: getattr(data, key) for key in ("classes", "mirrors", "split", "mean", "std", "task", "swap")}
         (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         os.replace(draft, place)
     except OSError as error:

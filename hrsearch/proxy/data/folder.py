@@ -1,104 +1,101 @@
-"""A person's own images: with masks to segment, in a folder per class to classify."""
+"""A person's own images, in any of the layouts: read once, cut square and kept in the cache."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.classes import class_folder
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, stored
-from hrsearch.proxy.data.pictures import opened, pictures_in, pixels_of, squared, state_of
+from hrsearch.proxy.data.layout import Item, Part, Wrong, found_in, require_none_wrong
+from hrsearch.proxy.data.layouts import LAYOUTS
+from hrsearch.proxy.data.reading import NEEDED, each, mask_of, read, square_of
+from hrsearch.proxy.data.split import SplitName, digest_of, parts_of, some
 from hrsearch.registry import DATASETS
-
-Pair = tuple[Path, Path]  # an image and its mask
 
 
 @DATASETS.add("folder")
 def folder(
-    path: Path, *, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment"
+    path: Path,
+    *,
+    image: int,
+    train_images: int,
+    val_images: int,
+    seed: int = 0,
+    task: str = "segment",
+    split: SplitName = "proxy",
+    decoded: int | None = None,
 ) -> Dataset:
-    """The data in a person's folder. An InputError for a task whose labels cannot be read from one, and see there."""
-    if task == "segment":
-        return mask_folder(path, image, train_images, val_images, seed)
-    if task == "classify":
-        return class_folder(path, image, train_images, val_images, seed)
-    raise InputError(
-        f"{path}: labels for task {task!r} cannot be read from a folder yet; give 'digits' or 'six_digits'"
-    )
+    """The data in a person's folder, whose layout is found by what it holds (see `layouts`).
 
-
-def mask_folder(path: Path, image: int, train_images: int, val_images: int, seed: int) -> Dataset:
-    """The data in `path/images` (png, jpg, bmp) and `path/masks` (png of class indices, 255 ignored), paired by name.
-
-    A seeded fifth of the pairs is for validation, at most `val_images`; of the others at most `train_images` are for
-    training. Each is resized until its shorter side is `image` pixels, and the middle square is kept. The classes are
-    0 to the largest index in any mask. Missing folders, no pairs, unreadable files and sizes that differ within a pair
-    are InputErrors.
+    "proxy" takes training and validation images from the training split, "official" the validation images from the
+    official one (see `split`). At most `train_images` and `val_images` are taken, at random. The middle square of each
+    image, or the square around the person, is resized to `image` pixels. `decoded` is how many training images are
+    kept so at most, by default all; `Dataset.files` names all that are taken. A folder of no layout, and wrong items
+    among those taken, are InputErrors.
     """
-    pairs = _pairs(path)
-    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
-    for_val = max(len(pairs) // 5, 1)
-    val = [pairs[index] for index in order[:for_val][:val_images]]
-    train = [pairs[index] for index in order[for_val:][:train_images]]
+    layout, root = found_in(path, task, LAYOUTS)
+    parts = parts_of(layout, root, split, seed)
+    require_none_wrong(path, [one for part in parts for one in part.wrong])
+    train, val = (
+        some(part.items, root, count, seed) for part, count in zip(parts, (train_images, val_images), strict=True)
+    )
+    if not train or not val:
+        raise InputError(
+            f"{path}: {len(train)} images to train on and {len(val)} to validate on ({layout.name}); "
+            "at least one of each is needed"
+        )
+    what = [layout.name, split, layout.classes(root)]
+    identity, state = digest_of(what, root, train, val), digest_of(what, root, train, val, times=True)
+    kept = train[:decoded]
 
     def make() -> Dataset:
-        return dataset_of(_split(train, image), _split(val, image), _classes(pairs), mirrors=True)
+        classes = layout.classes(root) or classes_in_masks(path, parts[: 1 if split == "official" else 2])
+        data = _made(path, classes, (kept, val), image, task)
+        require_none_wrong(path, [one for one in each(train[len(kept) :], partial(_checked, len(classes))) if one])
+        return replace(data, split=identity, swap=layout.swap)
 
-    # The counts that were taken, not those asked for: more than there is makes no other data set.
-    state = state_of(path, (file for pair in pairs for file in pair))
-    return stored(f"folder-{state}-{image}px-{len(train)}-{len(val)}-seed{seed}", make)
-
-
-def _pairs(path: Path) -> list[Pair]:
-    for name in ("images", "masks"):
-        if not (path / name).is_dir():
-            raise InputError(f"{path / name}: no such folder; data is a folder that holds images/ and masks/")
-    masks = {mask.stem: mask for mask in (path / "masks").glob("*.png")}
-    images = pictures_in(path / "images")
-    pairs = [(file, masks[file.stem]) for file in images if file.stem in masks]
-    if len(pairs) < 2:
-        raise InputError(
-            f"{path}: {len(pairs)} pairs of an image and a mask of the same name among {len(images)} images and "
-            f"{len(masks)} masks (png); at least 2 are needed, one to train on and one to validate on"
-        )
-    return pairs
+    # By what the split is and when its files were last changed: what is mended without a change of size is read again.
+    found = stored(f"folder-{identity}-{state}-{image}px-{len(kept)}", make)
+    return replace(found, files=train)
 
 
-def _split(pairs: list[Pair], image: int) -> Split:
-    both = [_square(pair, image) for pair in pairs]
-    return Split(torch.stack([picture for picture, _ in both]), torch.stack([mask for _, mask in both]))
+def _checked(classes: int, item: Item) -> None:
+    """Wrong if the item cannot be used: better told now than in the middle of an epoch."""
+    read(item, classes, NEEDED)
 
 
-def _square(pair: Pair, image: int) -> tuple[Tensor, Tensor]:
-    """(3, H, W) and (H, W), uint8."""
-    picture, mask = opened(pair[0]), _mask(pair[1])
-    if picture.size != mask.size:
-        raise InputError(f"{pair[1]}: {_size(mask)} pixels, but its image {pair[0].name} has {_size(picture)}")
-    indices = np.asarray(squared(mask, image, Image.Resampling.NEAREST), dtype=np.uint8)
-    return pixels_of(picture, image), torch.from_numpy(indices.copy())
+def _made(
+    path: Path, classes: tuple[str, ...], taken: tuple[Sequence[Item], Sequence[Item]], image: int, task: str
+) -> Dataset:
+    found = [each(items, lambda item: square_of(read(item, len(classes), image), image)) for items in taken]
+    wrong = [one for side in found for one in side if isinstance(one, Wrong)]
+    require_none_wrong(path, wrong)
+    squares = [[one for one in side if not isinstance(one, Wrong)] for side in found]
+    train, val = (Split(*map(torch.stack, zip(*side, strict=True))) for side in squares)
+    return dataset_of(train, val, classes, mirrors=True, task=task)
 
 
-def _mask(path: Path) -> Image.Image:
-    mask = opened(path)
-    if mask.mode not in ("L", "P", "1"):
-        raise InputError(f"{path}: a mask has one channel of class indices 0 to 255, but this one is {mask.mode}")
-    # The indices themselves: a palette's colours are only for the eye, and bilevel masks hold 0 and 1.
-    return Image.fromarray(np.asarray(mask).astype(np.uint8))
+def classes_in_masks(path: Path, parts: Sequence[Part], *, forgiving: bool = False) -> tuple[str, ...]:
+    """Names "0", "1", ... up to the largest index in any mask of these parts, whichever images are taken.
+
+    The parts are all of the training split: the official validation images have no say in what the classes are.
+    Masks that cannot be read are told unless it is `forgiving`.
+    """
+    items = [item for part in parts for item in part.items]
+    found = each(items, _largest)
+    if not forgiving:
+        require_none_wrong(path, [one for one in found if isinstance(one, Wrong)])
+    most = int(np.max([one for one in found if isinstance(one, int)], initial=0))
+    if most < 1:
+        raise InputError(f"{path}: the masks hold fewer than two classes besides 255; nothing can be learnt")
+    return tuple(str(index) for index in range(most + 1))
 
 
-def _size(picture: Image.Image) -> str:
-    return f"{picture.width} x {picture.height}"
-
-
-def _classes(pairs: list[Pair]) -> tuple[str, ...]:
-    """Names "0", "1", ... up to the largest index in any mask of the folder, whichever images are taken."""
-    largest = 0
-    for _, path in pairs:
-        indices = np.asarray(_mask(path))
-        largest = max(largest, int(indices[indices != IGNORE].max(initial=0)))
-    if largest < 1:
-        raise InputError(f"{pairs[0][1].parent}: the masks hold fewer than two classes; nothing can be learnt")
-    return tuple(str(index) for index in range(largest + 1))
+def _largest(item: Item) -> int:
+    assert isinstance(item.label, Path)
+    indices = mask_of(item.label, item.table, None)
+    return int(indices[indices != IGNORE].max(initial=0))

@@ -1,0 +1,41 @@
+"""Images and masks of equal names in two folders. A mask's value is its class, 255 is ignored."""
+
+from pathlib import Path
+
+from hrsearch.errors import InputError
+from hrsearch.proxy.data.layout import Layout, Part, paired, pictures_in, root_with, table_of
+
+NAMES = "classes.txt"  # optional: the classes by name, one a line
+
+
+def _root(path: Path) -> Path | None:
+    return root_with(path, (), ("images", "masks"))
+
+
+def _part(root: Path, part: str) -> Part:
+    classes = _classes(root)
+    table = table_of({value: value for value in range(len(classes))}) if classes else ()
+    images = [(file.stem, file) for file in pictures_in(root / "images")]
+    masks = {file.stem: (file, table) for file in sorted((root / "masks").glob("*.png"))}
+    return paired(images, masks)
+
+
+def _classes(root: Path) -> tuple[str, ...] | None:
+    path = root / NAMES
+    if not path.is_file():
+        return None
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if not 2 <= len(names) <= 255:
+        raise InputError(f"{path}: 2 to 255 classes, one a line, but got {len(names)}")
+    return names
+
+
+MASKS = Layout(
+    "image and mask folders",
+    "segment",
+    "images/ (png, jpg, bmp) and masks/ (png, a pixel's value is its class, 255 is ignored) of equal names",
+    _root,
+    _part,
+    lambda root: False,
+    _classes,
+)

@@ -1,0 +1,93 @@
+"""Who trains, who validates, and who is kept away from the search: cuts that a file's name alone decides.
+
+The official validation split is for the final training only. Where data comes without one, a tenth is held out for
+good; the search cuts what is left once more. A file stays on its side of both cuts whatever is added beside it.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from hrsearch.proxy.data.layout import Item, Layout, Part, Person
+
+SplitName = Literal["proxy", "official"]
+HELD_OUT = 0.1  # of data without an official validation split
+PROXY_VAL = 0.2  # of the training split
+
+
+def parts_of(layout: Layout, root: Path, split: SplitName, seed: int) -> tuple[Part, Part]:
+    """What to train on and what to validate on. "proxy": both from the training split, nothing else is looked at."""
+    train = layout.part(root, "train")
+    if layout.has_val(root):
+        rest, held = train.items, layout.part(root, "val") if split == "official" else Part(())
+    else:
+        rest, kept = cut(train.items, root, HELD_OUT, "official")
+        held = Part(kept)
+    if split == "official":
+        return Part(rest, train.wrong), held
+    ours, val = cut(rest, root, PROXY_VAL, f"proxy {seed}")
+    return Part(ours, train.wrong), Part(val)
+
+
+def cut(items: Sequence[Item], root: Path, share: float, salt: str) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """All but the share of the items, and the share: those whose name's hash is low. Each class is cut by itself.
+
+    Persons in one image stay together. Of each class with two images or more there is at least one on either side.
+    """
+    places = {item.image: _place(item.image, root, salt) for item in items}
+    by_class: dict[object, list[float]] = defaultdict(list)
+    for item in items:
+        by_class[_class(item)].append(places[item.image])
+    limits = {}
+    for label, found in by_class.items():
+        low, *others = sorted(set(found))
+        limits[label] = min(max(share, low), others[-1] - 2**-53) if others else -1.0
+    kept = [places[item.image] <= limits[_class(item)] for item in items]
+    rest = tuple(item for item, is_kept in zip(items, kept, strict=True) if not is_kept)
+    return rest, tuple(item for item, is_kept in zip(items, kept, strict=True) if is_kept)
+
+
+def some(items: Iterable[Item], root: Path, count: int, seed: int) -> tuple[Item, ...]:
+    """At most `count` of the items, in an order of chance that their names decide."""
+    ordered = sorted(items, key=lambda item: (_place(item.image, root, f"order {seed}"), number_of(item)))
+    return tuple(ordered[:count])
+
+
+def digest_of(what: object, root: Path, train: Sequence[Item], val: Sequence[Item], *, times: bool = False) -> str:
+    """16 hexadecimal digits of `what`, the files' names and sizes, and the sides they are on; of their times if asked.
+
+    Equal data has it wherever it lies.
+    """
+    content = hashlib.sha256(json.dumps(what).encode())
+    for side in (train, val):
+        for item in side:
+            content.update(f"{number_of(item)}\n".encode())
+            for file in files_of(item):
+                facts = file.stat()
+                when = f" {facts.st_mtime_ns}" if times else ""
+                content.update(f"{file.relative_to(root).as_posix()} {facts.st_size}{when}\n".encode())
+        content.update(b"\n")
+    return content.hexdigest()[:16]
+
+
+def files_of(item: Item) -> list[Path]:
+    """The image, and the mask if its label is one."""
+    return [item.image, item.label] if isinstance(item.label, Path) else [item.image]
+
+
+def number_of(item: Item) -> int:
+    """What tells apart the items of one image."""
+    return item.label.number if isinstance(item.label, Person) else 0
+
+
+def _class(item: Item) -> object:
+    return item.label if isinstance(item.label, int) else None
+
+
+def _place(file: Path, root: Path, salt: str) -> float:
+    """In 0..1, evenly spread over names."""
+    name = file.relative_to(root).as_posix()
+    return int.from_bytes(hashlib.sha256(f"{salt} {name}".encode()).digest()[:6], "big") / 2**48

@@ -1,0 +1,113 @@
+"""The batches of a training, step by step: as they lie in memory, or augmented, decoded ahead in other processes.
+
+What a step is given is a function of the seed and the step alone, however many processes decode.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hrsearch.proxy.augment import AUGMENT, mixed, pose, smoothed
+from hrsearch.proxy.data.dataset import Dataset, Split
+from hrsearch.proxy.data.layout import Person
+from hrsearch.proxy.data.reading import ROOM, Sample, read
+from hrsearch.proxy.learning import Plan, batch_at, indices_at
+
+AHEAD = 4  # batches that each process keeps ready
+
+
+@dataclass(frozen=True)
+class How:
+    """How batches are made."""
+
+    augments: bool = False  # as the papers do for the data's task; else moved and flipped a little
+    smoothing: float = 0.0  # of the labels to classify
+    from_files: bool = False  # augments the images as they lie on the disk, not the squares in memory
+    workers: int = 0  # processes that decode and augment; 0: this one
+
+
+def batches(data: Dataset, plan: Plan, how: How, *, seed: int, start: int = 0) -> Iterator[Split]:
+    """The batches of the steps from `start` to the end of the plan."""
+    if not how.augments:
+        plain = (batch_at(data, plan.batch, step=step, seed=seed) for step in range(start, plan.steps))
+        yield from (_soft(batch, data, how) for batch in plain)
+        return
+    if start >= plan.steps:
+        return
+    count = len(data.files) if how.from_files else len(data.train)
+    loader: DataLoader[Any] = DataLoader(
+        Augmented(data, how.from_files, seed),  # type: ignore[arg-type]
+        batch_sampler=Places(count, plan, seed, start),
+        num_workers=how.workers,
+        prefetch_factor=AHEAD if how.workers else None,
+    )
+    for step, (images, labels) in enumerate(loader, start):
+        batch = _soft(Split(images, labels), data, how, always=True)
+        random = np.random.default_rng((seed, step, 1))
+        yield mixed(batch, random) if data.task == "classify" else batch
+
+
+def _soft(batch: Split, data: Dataset, how: How, *, always: bool = False) -> Split:
+    if data.task != "classify" or not (always or how.smoothing):
+        return batch
+    return Split(batch.images, smoothed(batch.labels, len(data.classes), how.smoothing))
+
+
+@dataclass(frozen=True)
+class Places:
+    """For every step, the places of its images in the endless row of epochs, and which image stands there."""
+
+    count: int
+    plan: Plan
+    seed: int
+    start: int
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.start, self.plan.steps):
+            places = range(step * self.plan.batch, (step + 1) * self.plan.batch)
+            yield list(zip(places, indices_at(places, self.count, self.seed).tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return self.plan.steps - self.start
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """The images of a data set by place and index, each augmented as its place and the seed say."""
+
+    data: Dataset
+    from_files: bool
+    seed: int
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        place, index = key
+        side = self.data.train.images.shape[-1]
+        augment = partial(pose, swap=self.data.swap) if self.data.task == "pose" else AUGMENT[self.data.task]
+        random = np.random.default_rng((self.seed, place))
+        return augment(self._sample(index, side), side, random, mirrors=self.data.mirrors)
+
+    def _sample(self, index: int, side: int) -> Sample:
+        if self.from_files:
+            # Of a person or a small part of an image, more pixels are wanted than of the whole.
+            return read(self.data.files[index], len(self.data.classes), side if self.data.task == "segment" else None)
+        return sample_of(self.data.train, index)
+
+
+def sample_of(split: Split, index: int) -> Sample:
+    """One of the squares in memory as it would be read from a file."""
+    picture = Image.fromarray(split.images[index].permute(1, 2, 0).contiguous().numpy())
+    label = split.labels[index]
+    if label.ndim == 0:
+        return Sample(picture, int(label), picture.size)
+    if label.dtype == torch.uint8:
+        return Sample(picture, label.numpy(), picture.size)
+    points = label.numpy() * np.array([1, 1, 2], dtype=np.float32)
+    whole, gap = picture.width / ROOM, picture.width * (1 - 1 / ROOM) / 2
+    return Sample(picture, Person(0, (gap, gap, whole, whole), points, picture.size), picture.size)
