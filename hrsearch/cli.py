@@ -288,6 +288,32 @@ def train(
     typer.echo(result)
 
 
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Check the installation, the machine and the engines, and say what is missing for what. Exit code 1: broken."""
+    from hrsearch.doctor import examined, line_of
+
+    found = []
+    for finding in examined():
+        found.append(finding)
+        if not as_json:
+            typer.echo(line_of(finding))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    if any(finding.state == "broken" for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema(what: Annotated[str, typer.Argument(help="space (networks, too) or runner.")]) -> None:
+    """Print the JSON Schema of a space or a runner, for an editor that completes and checks YAML."""
+    from hrsearch.schema import schema_of
+
+    if what not in ("space", "runner"):
+        raise InputError(f"schema {what!r} does not exist; write space or runner")
+    typer.echo(json.dumps(schema_of(what), indent=2))
+
+
 def image_of(text: str) -> tuple[int, int]:
     """`512` or `1024x512` (height x width) as numbers; else an InputError."""
     parts = text.lower().split("x")
