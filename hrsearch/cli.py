@@ -255,6 +255,32 @@ def report(
 
 
 @app.command()
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="Two or more studies: names or folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Hold studies against each other: hypervolumes in common ranges, who beats whom, luck over seeds."""
+    from hrsearch.compare import compared, json_of, lines_of
+    from hrsearch.study import folder_of, read_study
+
+    found = compared([read_study(folder_of(study)) for study in studies])
+    typer.echo(json.dumps(json_of(found), indent=2) if as_json else "\n".join(lines_of(found)))
+
+
+@app.command()
+def watch(
+    study: StudyName,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+) -> None:
+    """Follow a running search from another terminal: where it stands, and its front. Ctrl-C ends the watching only."""
+    from hrsearch.progress import watched
+    from hrsearch.study import folder_of
+
+    watched(folder_of(study), None if once else every)
+
+
+@app.command()
 def export(
     study: StudyName,
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",

@@ -4,7 +4,10 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +164,36 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
         print(f"  {described(trial)}")
     print(f"report:  {folder / 'report.html'}")
     print(f"winner:  hrsearch export {study} --on {target} --pick knee --to winner/")
+
+
+def watched(folder: Path, every_s: float | None) -> None:
+    """Print where the study stands again and again, in place of what was printed before; None: once."""
+    lines = 0
+    with suppress(KeyboardInterrupt):
+        while True:
+            shown = list(standing(read_study(folder)))
+            if lines and sys.stdout.isatty():
+                print(f"\x1b[{lines}A\x1b[J", end="")
+            print("\n".join(shown), flush=True)
+            lines = len(shown)
+            if every_s is None:
+                return
+            time.sleep(every_s)
+
+
+def standing(record: Record) -> Iterator[str]:
+    """Where a study stands: its trials by state, how fast it goes, its front."""
+    counts = Counter(trial.state for trial in record.trials)
+    budget = record.attributes.get("budget")
+    ended = sorted(trial.finished for trial in record.trials if trial.finished and trial.state != "refused")
+    yield f"{record.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    if len(ended) > 1 and (span := (ended[-1] - ended[0]).total_seconds()):
+        last = max(datetime.now() - ended[-1], timedelta())
+        rate = 3600 * (len(ended) - 1) / span
+        asked = f" of a budget of {budget}" if budget else ""
+        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, the last {last.total_seconds():.0f} s ago"
+    for trial in record.front()[:10]:
+        yield f"  {described(trial)}"
 
 
 def _tell_ending(study: api.Study, folder: Path) -> None:
