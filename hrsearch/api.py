@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from hrsearch.errors import InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Measure, Runner, load_runner
 from hrsearch.space import Space, load_space
+from hrsearch.storage import holds_study, point_to
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 
@@ -80,6 +82,7 @@ def search(
     *,
     name: str | None = None,
     home: Path = HOME,
+    storage: str | None = None,
     command: str | None = None,
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
@@ -87,7 +90,9 @@ def search(
 
     Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
     runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
-    the task where that is not the space's own. `command` is what a person types to resume it, for the report.
+    the task where that is not the space's own. With `storage`, the URL of a database (`postgresql://user@host/name`,
+    `sqlite:///file`), the study of that name lies there, and drivers on several machines share it. `command` is what a
+    person types to resume it, for the report.
     """
     if budget < 1:
         raise InputError(f"budget: at least 1 candidate, but got {budget}")
@@ -95,6 +100,8 @@ def search(
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
     folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
+    if storage:
+        point_to(folder, storage)
     return _searched(space, runner, budget, folder, told, on_event)
 
 
@@ -212,10 +219,11 @@ def _reference_ms(folder: Path, runner: Runner) -> float:
     """What the study's latencies are scaled to: its own figure if it has begun, else a measurement now."""
     from hrsearch.cost import reference_time
 
-    if (folder / "study.journal").is_file():
-        stored: Mapping[str, Any] = read_study(folder).attributes
-        if "reference_ms" in stored:
-            return float(stored["reference_ms"])
+    if holds_study(folder):
+        with suppress(InputError):  # it has not begun
+            stored: Mapping[str, Any] = read_study(folder).attributes
+            if "reference_ms" in stored:
+                return float(stored["reference_ms"])
     return reference_time(runner.measure.engine, runner.measure.threads)
 
 

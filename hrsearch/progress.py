@@ -15,6 +15,7 @@ from hrsearch.objective import readable
 from hrsearch.runner import Measure, load_runner
 from hrsearch.search.driver import Event
 from hrsearch.space import Space
+from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 
@@ -102,6 +103,7 @@ def searched(
     budget: int,
     *,
     name: str | None,
+    storage: str | None,
     data: str | None,
     objectives: Sequence[str],
     limits: Sequence[str],
@@ -113,7 +115,7 @@ def searched(
     try:
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        study = api.search(space, how, budget, name=name, command=_command(), on_event=progress)
+        study = api.search(space, how, budget, name=name, storage=storage, command=_command(), on_event=progress)
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
@@ -167,7 +169,8 @@ def _tell_ending(study: api.Study, folder: Path) -> None:
 
 
 def _command() -> str:
-    return shlex.join(["hrsearch", *sys.argv[1:]])
+    """What was typed, without the password of a database: the study keeps it and the report shows it."""
+    return shlex.join(["hrsearch", *map(without_password, sys.argv[1:])])
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -17,7 +17,8 @@ from hrsearch.search import claims, samplers
 from hrsearch.search.driver import Event
 from hrsearch.search.ledger import open_ledger
 from hrsearch.search.samplers import SAMPLERS
-from hrsearch.study import read_study, storage_of
+from hrsearch.storage import storage_of
+from hrsearch.study import read_study
 
 SMALL = SPACE.replace("width1: [8, 16, 24, 32]", "width1: [8]").replace("depth2: [1, 2, 3, 4]", "depth2: [1]")
 KNOWN = SPACE.replace("knobs:", "known: [hrvit_b1, hrvit_b2]\nknobs:", 1)

@@ -28,6 +28,7 @@ from hrsearch.search.proposals import How
 from hrsearch.search.samplers import sampler_of
 from hrsearch.search.verdict import is_spent, settled
 from hrsearch.space import Space
+from hrsearch.storage import reaching
 from hrsearch.study import Trial, trial_of
 
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
@@ -93,7 +94,7 @@ def drive(
     limits = tuple(parse_limit(text) for text in runner.search.limits)
     how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives])
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
-    with _quiet(), ExitStack() as stack:
+    with _quiet(), reaching(folder), ExitStack() as stack:
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
         ledger.set(budget=budget)
         interruption = stack.enter_context(Interruption())
