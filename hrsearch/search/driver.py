@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
-from hrsearch.search.engines import Prepare, engine_of, workers_of
+from hrsearch.search.engines import engine_of
+from hrsearch.search.engines.setup import Prepare, Setup, Workers
 from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
 from hrsearch.search.judging import Evaluate, failed, judged
@@ -99,9 +100,10 @@ def drive(
         ledger.set(budget=budget)
         interruption = stack.enter_context(Interruption())
         plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
-        engine = engine_of(runner.engine, judging.preload, judging.prepare)
+        setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
+        engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)
-        return _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption).run()
+        return _Session(plan, ledger, engine, judging.evaluate, on_event, interruption).run()
 
 
 class _Session:
@@ -111,8 +113,7 @@ class _Session:
         self,
         plan: Plan,
         ledger: Ledger,
-        engine: Executor,
-        workers: int,
+        engine: Workers,
         evaluate: Evaluate,
         on_event: Callable[[Event], None],
         interruption: Interruption,
@@ -120,7 +121,6 @@ class _Session:
         self._plan = plan
         self._ledger = ledger
         self._engine = engine
-        self._workers = workers
         self._evaluate = evaluate
         self._on_event = on_event
         self._interruption = interruption
@@ -154,7 +154,7 @@ class _Session:
                 return
 
     def _fill(self) -> None:
-        while len(self._flights) < self._workers:
+        while len(self._flights) < self._engine.workers:
             trial = self._claims.claim()
             if trial is None:
                 return
