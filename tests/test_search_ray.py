@@ -4,20 +4,22 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy_workers as work
-from toy_search import Toy, calls_of, search, states_of
+from toy_search import Toy, calls_of, search
 
+from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.runner import Engine
-from hrsearch.search.driver import Event
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Elsewhere, Setup, Workers
 from hrsearch.study import read_study
@@ -141,25 +143,42 @@ def test_what_a_cluster_does_not_have_is_one_line(cluster: Any, tmp_path: Path) 
     assert "\n" not in str(error.value)
 
 
+@dataclass(frozen=True)
+class Placed(Toy):
+    """The toy, which also writes down on which node it began."""
+
+    def __call__(self, candidate: Candidate) -> Judgement:
+        node = ray.get_runtime_context().get_node_id()
+        with (candidate.folder / "places").open("a") as places:
+            places.write(f"{node} {candidate.number}\n")
+        return super().__call__(candidate)
+
+
 def test_a_node_that_dies_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     """Two nodes join and one is killed while it judges: what it had finished stays, what it ran is run again."""
     nodes = [cluster.add_node(num_cpus=1, num_gpus=0) for _ in range(2)]
     folder = tmp_path / "toy"
-    at_death: list[int] = []
+    killed: list[tuple[int, set[int]]] = []  # the candidate that died with its node, and those finished before
 
-    def kill(event: Event) -> None:
-        if event.counts.trained >= 4 and not at_death:
-            time.sleep(0.7)  # every node is at work by now
-            at_death.extend(trial.number for trial in read_study(folder).trained)
-            cluster.remove_node(nodes[0], allow_graceful=False)
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.05)
+            finished = {trial.number for trial in read_study(folder).trained} if (folder / "calls").exists() else set()
+            places = [line.split() for line in (folder / "places").read_text().splitlines()] if finished else []
+            there = [int(number) for node, number in places if node == nodes[0].node_id and int(number) not in finished]
+            if there:
+                cluster.remove_node(nodes[0], allow_graceful=False)
+                killed.append((there[0], finished))
 
-    said = search(folder, 10, Toy(2.0), engine=engine(cluster), on_event=kill)
-    assert said.startswith("10 of 10 candidates are done: 10 trained"), [
-        trial.attributes.get("reason") for trial in read_study(folder).trials
-    ]
-    assert states_of(folder)["trained"] == 10
+    killer = threading.Thread(target=kill)
+    killer.start()
+    said = search(folder, 10, Placed(2.0), engine=engine(cluster))
+    killer.join()
+    assert said.startswith("10 of 10 candidates are done: 10 trained")
+    ((lost, finished),) = killed
     times = Counter(number for number, *_ in calls_of(folder))
-    again = {number for number, count in times.items() if count > 1}
-    assert len(again) == 1
-    assert not again & set(at_death)
+    assert {number for number, count in times.items() if count > 1} == {lost}
+    assert finished
+    assert not times.keys() - {trial.number for trial in read_study(folder).trained}
     cluster.remove_node(nodes[1])

@@ -197,7 +197,7 @@ def _connect(address: str | None) -> None:
 
 def _nodes() -> dict[str, Mapping[str, Any]]:
     """The nodes that live, by id."""
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
 
 
 def _room(cpus: float, gpus: float) -> int:
