@@ -2,10 +2,11 @@
 
     python benchmarks/workers.py --workers 1000 --seconds 60 --filled 1000 --budget 1100
 
-Candidates take 45 to 75 seconds of a clock that runs with the driver's own CPU time and jumps ahead where the driver only
-waits: so hours of a search are simulated in the time that the driver works, and a worker that waits for it is idle.
-The first `--filled` candidates are drawn at random, before the clock starts, so that a proposal at that size of the study
-can be measured without making all before it. Prints candidates a second and the share of the workers' time that is idle.
+Candidates take 45 to 75 seconds of a clock that runs with the driver's own CPU time and jumps ahead where the driver
+only waits: hours of a search are simulated in the time that the driver works, and a worker that waits for it is idle.
+The first `--filled` candidates are drawn at random, before the clock starts, so that proposals at that size of a study
+can be measured without making all before. FLOPs are made up: counting is overhead.py's business. Prints candidates a
+second and the share of the workers' time that is idle.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from hrsearch.api import cost_counter
+from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement
+from hrsearch.objective import Cost
 from hrsearch.runner import Engine, load_runner
 from hrsearch.search import driver
 from hrsearch.search.driver import Judging, drive
@@ -60,7 +62,7 @@ class Simulated(Workers):
         return future
 
     def wait(self, flights: Any, timeout: float, return_when: str) -> tuple[set[Future[Any]], set[Future[Any]]]:
-        """Stands for `concurrent.futures.wait` in the driver: everything due by now is done; if nothing is, time jumps."""
+        """Stands for `concurrent.futures.wait` in the driver: what is due by now is done; if nothing is, time jumps."""
         self._skipped += max(0.0, self._due[0][0] - self.now())
         now, done = self.now(), set()
         while self._due and self._due[0][0] <= now:
@@ -77,6 +79,12 @@ def judge(candidate: Candidate) -> Judgement:
     return Judgement({"outcome": "trained", "score": {"value": score, "metric": "none"}, "latency": latency})
 
 
+def cost_of(arch: Arch) -> Cost:
+    """Made-up costs that grow with widths and depths."""
+    size = sum(branch.channels * (1 + branch.depth) for stage in arch.stages for branch in stage.branches)
+    return Cost(params=1000 * size, flops=1_000_000 * size)
+
+
 def simulate(options: argparse.Namespace, folder: Path, sampler: str, budget: int, workers: int) -> Simulated:
     """Search with the driver until the study in `folder` holds `budget` candidates."""
     runner = load_runner("laptop")
@@ -85,7 +93,7 @@ def simulate(options: argparse.Namespace, folder: Path, sampler: str, budget: in
     pool = Simulated(workers, options.seconds)
     ENGINES["inline"] = lambda engine, setup: pool
     driver.wait = pool.wait  # type: ignore[assignment,attr-defined]
-    judging = Judging(cost_counter(runner, 11), judge)
+    judging = Judging(cost_of, judge)
     drive(load_space(options.space), runner, judging, budget=budget, folder=folder, attributes={})
     return pool
 

@@ -31,6 +31,7 @@ class Progress:
         self._front: set[int] | None = None  # numbers; None until the study is first read
         self._best = "-"
         self._due = 0.0
+        self._look = api.Seldom(lambda: self._tell_front(read_study(self.folder)))
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -63,15 +64,15 @@ class Progress:
         if event.trial.state == "failed":
             bar.write(f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
         if event.trial.state == "trained":
-            self._tell_front(bar, read_study(self.folder))
+            self._look()
         bar.set_postfix_str(self._words(event))
 
-    def _tell_front(self, bar: "tqdm[Any]", record: Record) -> None:
+    def _tell_front(self, record: Record) -> None:
         front = record.front()
         before, self._front = self._front, {trial.number for trial in front}
         for trial in front:
-            if before is not None and trial.number not in before:
-                bar.write(f"new on the front: {described(trial)}")
+            if self._bar and before is not None and trial.number not in before:
+                self._bar.write(f"new on the front: {described(trial)}")
         self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
         if time.monotonic() >= self._due:
             self.report()

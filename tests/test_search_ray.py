@@ -41,7 +41,7 @@ def cluster() -> Iterator[Any]:
         warnings.simplefilter("ignore")
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
     yield made
-    ray.shutdown()
+    ray.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
     made.shutdown()
     if before is None:
         del os.environ["PYTHONPATH"]

@@ -154,7 +154,8 @@ class _Session:
                 return
 
     def _fill(self) -> None:
-        while len(self._flights) < self._engine.workers:
+        # What has ended is told before more is proposed: with a thousand workers the filling takes minutes.
+        while len(self._flights) < self._engine.workers and not any(flight.done() for flight in self._flights):
             trial = self._claims.claim()
             if trial is None:
                 return
