@@ -27,6 +27,8 @@ Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, p
 Image = Annotated[
     str | None, typer.Option(help="Height x width in pixels (512, 1024x512); by default the network's own.")
 ]
+STORAGE = "The database that holds the study: postgresql://user@host/database or sqlite:///file."
+Storage = Annotated[str | None, typer.Option(help=STORAGE)]
 Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
 
 
@@ -39,6 +41,7 @@ def run(
     hours: Annotated[float | None, typer.Option(help="Hours of searching in total, over all sessions.")] = None,
     runner: Annotated[str | None, typer.Option(help="How to judge: laptop, gpu, smoke or a YAML file.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
+    storage: Annotated[str | None, typer.Option(help=STORAGE, envvar="HRSEARCH_STORAGE")] = None,
     task: Task = None,
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
     objective: Annotated[
@@ -58,6 +61,7 @@ def run(
         200 if budget is None and hours is None else budget,
         hours=hours,
         name=name,
+        storage=storage,
         data=data,
         objectives=objective or (),
         limits=limit or (),
@@ -232,24 +236,28 @@ def measure(
     batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
+    storage: Storage = None,
 ) -> None:
     """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
     from hrsearch.cost.latency import engine_on
     from hrsearch.progress import measured_again
 
+    _folder_of(study, storage)
     size = image_of(image) if image else None
     measured_again(study, engine=engine_on(engine, device), image=size, batch=batch, threads=threads, name=name)
 
 
 @app.command()
 def report(
-    study: StudyName, to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None
+    study: StudyName,
+    to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None,
+    storage: Storage = None,
 ) -> None:
     """Write a study's report again, and trials.csv beside it."""
     from hrsearch.report import write_report
-    from hrsearch.study import folder_of, read_study
+    from hrsearch.study import read_study
 
-    folder = folder_of(study)
+    folder = _folder_of(study, storage)
     path = write_report(read_study(folder), to or folder / "report.html")
     typer.echo(f"wrote {path} and {path.with_name('trials.csv')}")
 
@@ -286,13 +294,14 @@ def export(
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
     on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
+    storage: Storage = None,
 ) -> None:
     """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
     from hrsearch.export import export as write
-    from hrsearch.study import folder_of, read_study
+    from hrsearch.study import read_study
     from hrsearch.targets import on_target
 
-    record = read_study(folder_of(study))
+    record = read_study(_folder_of(study, storage))
     folder = write(on_target(record, on) if on else record, pick, to)
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
@@ -338,6 +347,17 @@ def schema(what: Annotated[str, typer.Argument(help="space (networks, too) or ru
     if what not in ("space", "runner"):
         raise InputError(f"schema {what!r} does not exist; write space or runner")
     typer.echo(json.dumps(schema_of(what), indent=2))
+
+
+def _folder_of(study: str, storage: str | None) -> Path:
+    """The study's folder; with `storage`, one that points to the study there."""
+    from hrsearch.storage import point_to
+    from hrsearch.study import folder_of
+
+    folder = folder_of(study)
+    if storage:
+        point_to(folder, storage)
+    return folder
 
 
 def image_of(text: str) -> tuple[int, int]:

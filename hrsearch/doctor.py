@@ -18,7 +18,7 @@ OPTIONAL = {
     "latency engine onnx, export to ONNX": ("onnxruntime", "pip install onnx onnxruntime onnxscript"),
     "many machines with Ray": ("ray", "pip install ray"),
     "many machines with SLURM": ("submitit", "pip install submitit"),
-    "a study in PostgreSQL": ("psycopg2-binary", "pip install psycopg2-binary"),
+    "a study in PostgreSQL": ("psycopg", "pip install 'psycopg[binary]' sqlalchemy"),
     "a study in the browser while it runs": ("optuna-dashboard", "pip install optuna-dashboard"),
     "curves of a training": ("tensorboard", "pip install tensorboard"),
 }

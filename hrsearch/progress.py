@@ -18,6 +18,7 @@ from hrsearch.objective import readable
 from hrsearch.runner import Measure, load_runner
 from hrsearch.search.driver import Event
 from hrsearch.space import Space
+from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 
@@ -33,6 +34,7 @@ class Progress:
         self._front: set[int] | None = None  # numbers; None until the study is first read
         self._best = "-"
         self._due = 0.0
+        self._look = api.Seldom(lambda: self._tell_front(read_study(self.folder)))
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -65,15 +67,15 @@ class Progress:
         if event.trial.state == "failed":
             bar.write(f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
         if event.trial.state == "trained":
-            self._tell_front(bar, read_study(self.folder))
+            self._look()
         bar.set_postfix_str(self._words(event))
 
-    def _tell_front(self, bar: "tqdm[Any]", record: Record) -> None:
+    def _tell_front(self, record: Record) -> None:
         front = record.front()
         before, self._front = self._front, {trial.number for trial in front}
         for trial in front:
-            if before is not None and trial.number not in before:
-                bar.write(f"new on the front: {described(trial)}")
+            if self._bar and before is not None and trial.number not in before:
+                self._bar.write(f"new on the front: {described(trial)}")
         self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
         if time.monotonic() >= self._due:
             self.report()
@@ -110,6 +112,7 @@ def searched(
     *,
     hours: float | None,
     name: str | None,
+    storage: str | None,
     data: str | None,
     objectives: Sequence[str],
     limits: Sequence[str],
@@ -121,7 +124,9 @@ def searched(
     try:
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        study = api.search(space, how, budget, hours=hours, name=name, command=_command(), on_event=progress)
+        study = api.search(
+            space, how, budget, hours=hours, name=name, storage=storage, command=_command(), on_event=progress
+        )
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
@@ -205,7 +210,8 @@ def _tell_ending(study: api.Study, folder: Path) -> None:
 
 
 def _command() -> str:
-    return shlex.join(["hrsearch", *sys.argv[1:]])
+    """What was typed, without the password of a database: the study keeps it and the report shows it."""
+    return shlex.join(["hrsearch", *map(without_password, sys.argv[1:])])
 
 
 def _interrupt(signum: int, frame: object) -> None:
