@@ -72,6 +72,21 @@ PREDICTIONS = '''
         return self.head.predictions(self.pyramid(image))
 '''
 
+# How the files of other formats find model.py: by its path, as two exports may be loaded by one program.
+LOADER = '''\
+
+def _model() -> Any:
+    spec = importlib.util.spec_from_file_location("hrsearch_{identifier}", Path(__file__).with_name("model.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MODEL = _model()
+'''
+
 
 def standalone_outputs(folder: Path, image: Any) -> dict[str, Any]:
     """What model.py computes."""
@@ -94,7 +109,7 @@ class Standalone(Target):
         """Write model.py and weights.pt."""
         import torch
 
-        text = source_of(winner.network, winner.classes, winner.title)
+        text = source_of(winner.network, winner.classes, winner.title_in_code)
         (folder / MODEL).write_text(text, encoding="utf-8")
         torch.save(dict(winner.network.state_dict()), folder / WEIGHTS)
         return USAGE.format(height=winner.image[0], width=winner.image[1])
@@ -117,7 +132,7 @@ with torch.inference_mode():
 
 
 def source_of(network: "Network", classes: int, title: str) -> str:
-    """The text of model.py; an InputError where a part's source cannot be taken along."""
+    """The text of model.py; an InputError where a part's source cannot be taken along. `title` is one plain line."""
     arch = network.arch
     extractor = Extractor(set(_words(arch)), reserved=OWN_NAMES)
     for thing in _things(arch):
@@ -127,7 +142,7 @@ def source_of(network: "Network", classes: int, title: str) -> str:
         used["partial"] = ("functools", "partial")
     extract = extractor.extract(used)
     return FILE.format(
-        title=" ".join(title.replace('"', "'").replace("\\", "/").split()),
+        title=title,
         imports=extract.imports,
         definitions=extract.definitions,
         channels=_literal(tuple(each.channels for each in arch.maps)),

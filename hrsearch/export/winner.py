@@ -30,6 +30,11 @@ class Winner:
         return " ".join(f"{self.trial.name} of study {self.record.name}".split())
 
     @property
+    def title_in_code(self) -> str:
+        """The same, harmless in a string of Python."""
+        return re.sub(r"[^\w .,:/()+-]", "_", self.title)
+
+    @property
     def identifier(self) -> str:
         """The same as a name in Python: hrvit_b1, hrvit_trial_17."""
         known = self.trial.attributes.get("known")
