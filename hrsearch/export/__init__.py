@@ -43,7 +43,9 @@ def export(record: Record, choice: str, to: Path, formats: Sequence[str] = (NATI
     winner = Winner(record, trial)
     if winner.weights is None and len(targets) > 1:
         kept = "it keeps those of its front; pick one of these, or export native and train it"
-        raise InputError(f"{trial.name}: format {list(targets)[1]!r} needs weights, but the study has kept none: {kept}")
+        raise InputError(
+            f"{trial.name}: format {list(targets)[1]!r} needs weights, but the study has kept none: {kept}"
+        )
     earlier = _earlier(to, trial)
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as made:

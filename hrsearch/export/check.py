@@ -1,4 +1,4 @@
-"""`check.py` of an exported folder: it holds what the files compute against what the network did when it was exported."""
+"""`check.py` of an exported folder: it holds what the files compute against what the network did at the export."""
 
 import inspect
 import runpy

@@ -1,10 +1,12 @@
 """The export `onnx`: one file for onnxruntime, TensorRT, OpenVINO and the like, for images of the deployed size."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from hrsearch.errors import CandidateFailed
+from hrsearch.export.check import images_of, outputs_of
 from hrsearch.export.target import ExportFailed, Target, example_of
 from hrsearch.export.winner import Winner
 from hrsearch.registry import EXPORTS
@@ -42,26 +44,34 @@ class Onnx(Target):
     outputs = staticmethod(onnx_outputs)
 
     def write(self, winner: Winner, folder: Path) -> str:
-        """Write model.onnx, for any batch where an exporter can, else for one image."""
-        reasons = []
-        for dynamic, data in _attempts(winner):
-            if isinstance(data, CandidateFailed):
-                reasons.append(str(data))
-                continue
-            (folder / MODEL).write_bytes(data)
-            if not dynamic or _is_right(winner, folder):
-                words = "batches may be of any size" if dynamic else "one image at a time, as its batch is fixed"
-                height, width = winner.image
-                return USAGE.format(batch="B" if dynamic else 1, height=height, width=width, words=words)
-        raise ExportFailed(f"{winner.trial.name}: {reasons[-1]}")
+        """Write model.onnx, for batches of any size if that computes what the network does, else for one image."""
+        from hrsearch.cost.onnx import onnx_of
 
-
-def _attempts(winner: Winner) -> Iterator[tuple[bool, bytes | CandidateFailed]]:
-    """Models by either exporter for any batch, then for one image: whether the batch is free, and the model."""
-    from hrsearch.cost.onnx import onnx_of
-
-    for dynamic in (True, False):
+        path = folder / MODEL
         try:
-            yield dynamic, onnx_of(winner.network, example_of(winner, 2 if dynamic else 1), dynamic=dynamic)
+            path.write_bytes(onnx_of(winner.network, example_of(winner, 2), any_batch=True))
+            any_batch = _computes(winner, folder)
+        except CandidateFailed:
+            any_batch = False
+        try:
+            if not any_batch:
+                path.write_bytes(onnx_of(winner.network, example_of(winner, 1)))
         except CandidateFailed as error:
-            yield dynamic, error
+            raise ExportFailed(f"{winner.trial.name}: {error}") from None
+        words = "batches may be of any size" if any_batch else "one image at a time, as its batch is fixed"
+        height, width = winner.image
+        return USAGE.format(batch="B" if any_batch else 1, height=height, width=width, words=words)
+
+
+def _computes(winner: Winner, folder: Path) -> bool:
+    """Whether the model computes what the network does for another batch than the one that it was traced with."""
+    image = images_of((3, 3, *winner.image))
+    try:
+        output = onnx_outputs(folder, image)["prediction"]
+    except Exception:  # onnxruntime has its own kinds
+        return False
+    own = outputs_of(winner, image)["prediction"]
+    same: bool = output.shape == own.shape and numpy.abs(output - own).max() <= Onnx.tolerance * max(
+        1.0, abs(own).max()
+    )
+    return same

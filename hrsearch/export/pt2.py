@@ -1,6 +1,7 @@
 """The export `pt2`: torch's own exported program, which runs without the code of the network."""
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,15 @@ class Program(Target):
         for dynamic in (True, False):
             shapes = {"image": {0: torch.export.Dim("batch")}} if dynamic else None
             try:
-                program = torch.export.export(network, (example_of(winner, 2 if dynamic else 1),), dynamic_shapes=shapes)
+                program = torch.export.export(
+                    network, (example_of(winner, 2 if dynamic else 1),), dynamic_shapes=shapes
+                )
             except Exception as error:  # torch raises its own kinds, and plain ones from inside of a network
                 reason = str(error).strip().partition("\n")[0]
                 continue
-            torch.export.save(program, folder / MODEL)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of weights that are not contiguous: they are saved as they are
+                torch.export.save(program, folder / MODEL)
             words = "batches may be of any size" if dynamic else "one image at a time, as its batch is fixed"
             return USAGE.format(words=words, height=winner.image[0], width=winner.image[1])
         raise ExportFailed(f"{winner.trial.name}: torch.export cannot export it: {reason}")

@@ -318,11 +318,15 @@ def import_lines(imports: Mapping[str, tuple[str, str | None]]) -> str:
     parts: dict[str, set[str]] = {}
     for name, (module, attribute) in imports.items():
         if attribute is None:
-            whole.add((module, f"import {module}" if name == module.partition(".")[0] else f"import {module} as {name}"))
+            whole.add(
+                (module, f"import {module}" if name == module.partition(".")[0] else f"import {module} as {name}")
+            )
         else:
             parts.setdefault(module, set()).add(attribute if name == attribute else f"{attribute} as {name}")
     lines = [(module, 0, line) for module, line in whole]
-    lines += [(module, 1, f"from {module} import {', '.join(sorted(names, key=_kind))}") for module, names in parts.items()]
+    lines += [
+        (module, 1, f"from {module} import {', '.join(sorted(names, key=_kind))}") for module, names in parts.items()
+    ]
     sections: list[list[str]] = [[], []]
     for module, _, line in sorted(lines, key=lambda each: (each[1], each[0])):
         sections[module.partition(".")[0] not in sys.stdlib_module_names].append(line)
@@ -352,7 +356,11 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 
 def _raises_input_error(statement: ast.Raise) -> bool:
-    return isinstance(statement.exc, ast.Call) and isinstance(statement.exc.func, ast.Name) and statement.exc.func.id == ERROR
+    return (
+        isinstance(statement.exc, ast.Call)
+        and isinstance(statement.exc.func, ast.Name)
+        and statement.exc.func.id == ERROR
+    )
 
 
 def _without_error(docstring: str) -> str:

@@ -1,4 +1,4 @@
-"""The export `standalone`: the network as one readable file of Python that needs torch alone, and its weights for it."""
+"""The export `standalone`: the network as one readable file of Python that needs torch alone, and its weights."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ PREDICTIONS = '''
 '''
 
 # How the files of other formats find model.py: by its path, as two exports may be loaded by one program.
-LOADER = '''\
+LOADER = """\
 
 def _model() -> Any:
     spec = importlib.util.spec_from_file_location("hrsearch_{identifier}", Path(__file__).with_name("model.py"))
@@ -85,7 +85,7 @@ def _model() -> Any:
 
 
 MODEL = _model()
-'''
+"""
 
 
 def standalone_outputs(folder: Path, image: Any) -> dict[str, Any]:
@@ -200,7 +200,9 @@ class _Group:
         return [*lines, " " * indent + self.after + after]
 
     def flat(self) -> str:
-        return self.before + ", ".join(each if isinstance(each, str) else each.flat() for each in self.items) + self.after
+        return (
+            self.before + ", ".join(each if isinstance(each, str) else each.flat() for each in self.items) + self.after
+        )
 
 
 class _Body:
