@@ -148,8 +148,9 @@ def _write_reference(winner: Winner, shape: tuple[int, ...], thinned: Any, path:
     import numpy
 
     outputs = outputs_of(winner, images_of(shape))
-    shapes = {f"{name}_shape": numpy.array(each.shape) for name, each in outputs.items()}
-    numpy.savez_compressed(path, **{name: thinned(each) for name, each in outputs.items()}, **shapes)
+    arrays: dict[str, Any] = {name: thinned(each) for name, each in outputs.items()}
+    arrays |= {f"{name}_shape": numpy.array(each.shape) for name, each in outputs.items()}
+    numpy.savez_compressed(path, **arrays)
 
 
 def _function(target: Target) -> Any:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,7 @@ def native_outputs(folder: Path, image: Any) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    import hrsearch
-
+    hrsearch = import_module("hrsearch")
     classes = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))["classes"]
     count = classes if isinstance(classes, int) else len(classes)
     network = hrsearch.build(hrsearch.load_arch(folder / "arch.yaml"), classes=count).eval()

@@ -30,7 +30,7 @@ def pt2_outputs(folder: Path, image: Any) -> dict[str, Any]:
     program = torch.export.load(folder / "model.pt2")
     network, fixed = program.module(), not program.range_constraints
     with torch.inference_mode():
-        batches = torch.from_numpy(image).split(1 if fixed else len(image))
+        batches = torch.from_numpy(image).chunk(len(image) if fixed else 1)
         return {"prediction": torch.cat([network(each) for each in batches]).numpy()}
 
 

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from hrsearch.errors import InputError
@@ -43,6 +43,7 @@ class Module:
     imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
     @classmethod
+    @cache
     def of(cls, name: str) -> "Module":
         """The module of that name, which is loaded; an InputError if it has no source."""
         try:

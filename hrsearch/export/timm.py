@@ -86,7 +86,7 @@ def timm_outputs(folder: Path, image: Any) -> dict[str, Any]:
 
     name = import_module("timm_model").NAME
     network = timm.create_model(name, pretrained=True).eval()
-    backbone = timm.create_model(name, pretrained=True, features_only=True).eval()
+    backbone: Any = timm.create_model(name, pretrained=True, features_only=True).eval()
     with torch.inference_mode():
         prediction, maps = network(torch.from_numpy(image)), backbone(torch.from_numpy(image))
     channels = [each.shape[1] for each in maps]
