@@ -295,14 +295,26 @@ def export(
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
     on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
     storage: Storage = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="native (always), onnx, pt2, standalone, mmseg, timm; repeat it."),
+    ] = None,
 ) -> None:
-    """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
+    """Write a winner to a folder: its architecture, weights, training recipe and numbers, and other formats of it.
+
+    Every file is run and held against the network; one that computes something else: exit code 1.
+    """
+    from hrsearch.export import ExportFailed
     from hrsearch.export import export as write
     from hrsearch.study import read_study
     from hrsearch.targets import on_target
 
     record = read_study(_folder_of(study, storage))
-    folder = write(on_target(record, on) if on else record, pick, to)
+    try:
+        folder = write(on_target(record, on) if on else record, pick, to, formats or ())
+    except ExportFailed as error:
+        typer.echo(f"hrsearch: {error}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
 
