@@ -1,6 +1,5 @@
 """Long training: what it writes, that a killed one ends as an uninterrupted one, and its mistakes."""
 
-import csv
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from trees import masks_tree
+from winners import ARCH, RECIPE, exported, require_same, table
 
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
@@ -25,19 +25,6 @@ from hrsearch.train import Recipe, TrainResult, decoders, default_recipe, how_of
 from hrsearch.train.start import begin_with
 from hrsearch.train.steps import Trainer, learn
 
-ARCH = """
-task: segment
-net:
-  blocks: {fine: {kind: cross, window: 1, head_dim: 8, ratio: 2}}
-  stages:
-    - {link: conv_stem, channels: 8, stride: 4}
-    - {link: hrvit, channels: [8], depth: 1, block: fine, norm: layer}
-  head: {kind: segformer, width: 8}
-"""
-RECIPE = {
-    "image": 32, "train_images": 48, "val_images": 8, "batch": 8, "steps": 12, "warmup": 2, "rate": 5e-3, "every": 4,
-}  # fmt: skip
-
 
 @pytest.fixture
 def winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -46,30 +33,9 @@ def winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return exported(tmp_path / "winner")
 
 
-def exported(folder: Path, **changes: Any) -> Path:
-    """A folder as `hrsearch export` writes it, without weights."""
-    folder.mkdir()
-    (folder / "arch.yaml").write_text(ARCH)
-    (folder / "train.yaml").write_text(yaml.safe_dump(RECIPE | changes))
-    return folder
-
-
 def network_of(winner: Path, classes: int = 11) -> Network:
     torch.manual_seed(7)
     return build(load_arch(winner / "arch.yaml"), classes=classes)
-
-
-def table(winner: Path) -> list[dict[str, str]]:
-    """The rows of the metrics but for the seconds, which no two runs share."""
-    with (winner / "run/metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-
-
-def require_same(first: Path, second: Path) -> None:
-    assert table(first) == table(second)
-    ours, theirs = (load_file(winner / "run/best.safetensors") for winner in (first, second))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_training_writes_its_run(winner: Path) -> None:

@@ -58,10 +58,9 @@ def shares_of(labels: Tensor, classes: int, height: int, width: int) -> Tensor:
 
 
 def _counted(labels: Tensor, classes: int, side: int) -> Tensor:
-    """(B, C, h, w): pixels of each class in cells of `side` pixels. A label for each class of each pixel, by which one
-    would pool, takes 2 GB of a batch of two crops of ADE20K."""
+    """(B, C, h, w): pixels of each class in cells of `side` pixels; no tensor of all pixels times all classes is made."""
     count, height, width = labels.shape[0], labels.shape[1] // side, labels.shape[2] // side
-    cells = labels.long().clamp(max=classes).view(count, height, side, width, side)
+    cells = labels.long().clamp(max=classes).reshape(count, height, side, width, side)
     cells = cells.permute(0, 2, 4, 1, 3).reshape(count, side**2, height, width)
     found = torch.zeros(count, classes + 1, height, width, device=labels.device)
     return found.scatter_add_(1, cells, torch.ones_like(cells, dtype=found.dtype))[:, :classes]

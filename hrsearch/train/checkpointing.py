@@ -27,11 +27,12 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 def _norms_as_they_are(block: nn.Module) -> Iterator[None]:
     """The second time the same images must not move the statistics of batch norms again."""
     norms = [each for each in block.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
-    before = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, tracked in zip(norms, before, strict=True):
-            norm.track_running_stats = tracked
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked

@@ -31,7 +31,7 @@ def taught(loss: Tensor, student: Tensor, teacher: Tensor, recipe: Recipe, share
 
 def share_at(recipe: Recipe, step: int) -> float:
     """How much the teacher counts at `step`, counted from 0: nothing at first, all from the end of the warm-up on."""
-    return recipe.distill * min(step / max(recipe.warmup, 1), 1.0)
+    return recipe.distill * (min(step / recipe.warmup, 1.0) if recipe.warmup else 1.0)
 
 
 @torch.no_grad()

@@ -111,7 +111,7 @@ def _loss(
     losses = losses_of(predictions, part, data, trainer.learner.weights)
     several = len(parts) * trainer.team.size
     if several > 1:
-        shapes = [tuple(each.shape[1:]) for each in predictions]
+        shapes = [tuple(each.shape) for each in predictions]
         if not whole:
             whole += _weights(trainer, data, shapes, parts)
         ours = _weighed(trainer, data, shapes, part)
