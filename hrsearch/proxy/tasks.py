@@ -58,7 +58,7 @@ def shares_of(labels: Tensor, classes: int, height: int, width: int) -> Tensor:
 
 
 def _counted(labels: Tensor, classes: int, side: int) -> Tensor:
-    """(B, C, h, w): pixels of each class in cells of `side` pixels; no tensor of all pixels times all classes is made."""
+    """(B, C, h, w): pixels of each class in cells of `side` pixels, without a tensor of pixels times classes."""
     count, height, width = labels.shape[0], labels.shape[1] // side, labels.shape[2] // side
     cells = labels.long().clamp(max=classes).reshape(count, height, side, width, side)
     cells = cells.permute(0, 2, 4, 1, 3).reshape(count, side**2, height, width)

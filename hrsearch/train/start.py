@@ -56,8 +56,9 @@ def _trunk(weights: Mapping[str, Any]) -> set[str]:
 
 
 def _taken(path: Path, found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of our own names that fit; all but the head's must."""
-    tensors = {name: _fitted(name, tensor, own[name]) for name, tensor in found.items() if name in own}
+    """Those that fit; all but the head's must."""
+    same = found.keys() == own.keys()
+    tensors = {name: _fitted(name, found[name], own[name]) for name in (own if same else _trunk(own))}
     odd = [name for name, tensor in tensors.items() if tensor.shape != own[name].shape]
     if wrong := sorted(_trunk(dict.fromkeys(odd))):
         shapes = f"{tuple(tensors[wrong[0]].shape)} there and {tuple(own[wrong[0]].shape)} here"
