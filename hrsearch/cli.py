@@ -323,16 +323,29 @@ def train(
     winner: Annotated[Path, typer.Argument(help="A folder that hrsearch export wrote.")],
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the schedule, instead of the recipe's.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="imagenet, ade20k, cityscapes, pascal_context, coco_pose, or a YAML file.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Weights to fine-tune, such as run/best.safetensors.")
+    ] = None,
+    image: Annotated[int | None, typer.Option(help="Side of the square training images, pixels.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeat it.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
 ) -> None:
     """Train an exported winner. The same command again resumes, or says that it is finished."""
     # Read when torch is loaded. Threads that wait spin otherwise, and where anything else wants the cores, training all
     # but stops: 60 steps took 21 s with this and more than 7 minutes without, beside another process on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from hrsearch.train import settings_of
     from hrsearch.train import train as run_training
 
-    result = run_training(winner, data=data, steps=steps, device=device)
-    typer.echo(result)
+    asked = {"data": data, "steps": steps, "recipe": recipe, "start": start, "image": image, "device": device}
+    result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(result)
 
 
 @app.command()
