@@ -184,6 +184,7 @@ class _Session:
     def _launch(self, trial: FrozenTrial) -> None:
         self._leases.hold(trial.number)
         again = trial.number in self._claims.taken_over
+        self._claims.taken_over.discard(trial.number)
         self._tell(trial, f"trial {trial.number} was left by a driver that is gone; it runs again" if again else None)
         candidate = self._candidate(trial)
         began = time.monotonic()
