@@ -15,7 +15,8 @@ from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
-from hrsearch.search.proposals import How, propose
+from hrsearch.search.promise import Counting
+from hrsearch.search.proposals import How, propose, refused_in_a_row
 from hrsearch.search.verdict import broken, is_spent, violations_of
 from hrsearch.space import Space
 
@@ -125,17 +126,20 @@ class Claims:
         return self._proposed(trials)
 
     def _proposed(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        refusals = _refused_in_a_row(trials)
+        refusals = refused_in_a_row(trials)
         if refusals >= MOST_REFUSED:
             last = trials[-1].user_attrs["reason"]
             self.end = Ending(f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True)
             return None
-        proposal = propose(self._plan.space, trials, self._plan.how)
+        counting = Counting(self._plan.cost_of, self._plan.limits)
+        proposal = propose(self._plan.space, trials, self._plan.how, counting)
         if proposal is None:
             self.end = Ending(f"the space seems to hold no network besides the {len(trials):,} already drawn", False)
             return None
         draw = proposal.draw
-        entry = Entry({}, draw.setting, proposal.distributions, proposal.notes)
+        entry = Entry(
+            {"arm": "random"} if proposal.is_control else {}, draw.setting, proposal.distributions, proposal.notes
+        )
         if draw.arch is None:
             return self._ledger.add(entry.refused(f"{draw.refused} does not hold", {str(draw.refused): 1.0}))
         return self._added(entry, draw.arch)
@@ -177,13 +181,3 @@ def _waits(trial: FrozenTrial) -> bool:
 
 def _spent(trials: Sequence[FrozenTrial]) -> int:
     return sum(is_spent(trial.user_attrs) for trial in trials)
-
-
-def _refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:
-    """How many proposals at the end of the study were refused before training, one after the other."""
-    count = 0
-    for trial in reversed(trials):
-        if trial.user_attrs.get("outcome") != "refused" or is_spent(trial.user_attrs):
-            break
-        count += 1
-    return count

@@ -91,7 +91,8 @@ def drive(
     """
     objectives = tuple(objective_of(name) for name in runner.search.objectives)
     limits = tuple(parse_limit(text) for text in runner.search.limits)
-    how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives])
+    asked = runner.search
+    how = How(asked.sampler, asked.seed, asked.objectives, budget, asked.draws, asked.control)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), ExitStack() as stack:
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
