@@ -1,16 +1,15 @@
 """Worlds in which a search can be run again in seconds: candidates that were once trained, or a model of them.
 
-`Recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `Modelled` is
-the whole space with exact costs; score, latency and training seconds come from a Gaussian process that was fitted to the
-table, the score with noise. A table has a row per trained candidate (`table_of` makes one from a study; its CSV may be
-packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and `seconds_0`, `seconds_1`, ... for every
-rung that it was trained to, the last one being full training, and `knob.NAME` for every knob.
+`recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
+the whole space with exact costs; score, latency and training seconds come from a Gaussian process that was fitted to
+the table, the score with noise. A table has a row per trained candidate (`table_of` makes one from a study; its CSV may
+be packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and `seconds_0`, `seconds_1`, ... for
+every rung that it was trained to, the last one being full training, and `knob.NAME` for every knob.
 """
 
-import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -234,8 +233,6 @@ def _as_declared(space: Space, setting: Mapping[str, Any]) -> Setting:
     for name, value in setting.items():
         declared = [one for one in space.knobs[name].values if one == value or str(one) == str(value)]
         if not declared:
-            raise ValueError(
-                f"knob {name!r} of the table has the value {value!r}; the space has {json.dumps(space.knobs[name].values)}"
-            )
+            raise ValueError(f"knob {name!r} is {value!r} in the table; the space has {space.knobs[name].values}")
         found[name] = declared[0]
     return found

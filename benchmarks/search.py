@@ -3,8 +3,8 @@
     python benchmarks/search.py run --world modelled --seeds 10 --to results.jsonl     # again: goes on
     python benchmarks/search.py table results.jsonl
 
-Every way to search is run in a world of `replay.py`, ours through the real driver, Optuna as its users write it, until the
-training seconds are spent. What is printed is the hypervolume of all that was trained by then, without the luck of
+Every way to search is run in a world of `replay.py`, ours through the real driver, Optuna as its users write it, until
+the training seconds are spent. What is printed is the hypervolume of all that was trained by then, without the luck of
 seeds, in the declared box `RANGES`: the mean over seeds and its 95 % interval.
 """
 

@@ -79,8 +79,8 @@ class Interrupted:
 def test_interrupted_and_resumed_is_uninterrupted(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samplers, "STARTUP", 4)
-    monkeypatch.setattr(samplers, "POPULATION", 4)
+    monkeypatch.setattr(samplers, "STARTUP", 14 if sampler == "gp" else 4)  # a Gaussian process takes seconds
+    monkeypatch.setattr(samplers, "POPULATION", (4, 4))
     limits = ("flops<=0.25G", "latency<=20ms")
     search(tmp_path / "whole", 16, sampler=sampler, limits=limits)
     evaluate = Interrupted(0, 3, 9, 10, 14)

@@ -137,9 +137,8 @@ class Claims:
             self.end = Ending(f"the space seems to hold no network besides the {len(trials):,} already drawn", False)
             return None
         draw = proposal.draw
-        entry = Entry(
-            {"arm": "random"} if proposal.is_control else {}, draw.setting, proposal.distributions, proposal.notes
-        )
+        arm = {"arm": "random"} if proposal.is_control else {}
+        entry = Entry(arm, draw.setting, proposal.distributions, proposal.notes)
         if draw.arch is None:
             return self._ledger.add(entry.refused(f"{draw.refused} does not hold", {str(draw.refused): 1.0}))
         return self._added(entry, draw.arch)

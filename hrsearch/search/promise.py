@@ -1,8 +1,8 @@
 """Cost first: of many draws, the one most worth its training.
 
 Exact costs take milliseconds, a training half a minute. So each of the draws is counted, those that break a limit are
-dropped, what is not known before training is guessed by a forest of the candidates so far, and the draw with the largest
-expected share of new hypervolume is proposed.
+dropped, what is not known before training is guessed by a forest of the candidates so far, and the draw with the
+largest expected share of new hypervolume is proposed.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -94,7 +94,7 @@ def propose(space: Space, trials: Sequence[FrozenTrial], how: How, counting: Cou
 
 
 def _is_control(trials: Sequence[FrozenTrial], how: How) -> bool:
-    """Whether the next candidate is the control arm's: proposals that were refused are of one arm with their successor."""
+    """Whether the next candidate is the control arm's; a proposal that was refused decides for its successor."""
     number = len(trials) - refused_in_a_row(trials)
     return how.sampler != "random" and seed_of(how.seed, number, "arm") < how.control * 2**32
 
