@@ -36,6 +36,8 @@ MEASURE = {
 SEARCH = {
     "sampler": "sampler",
     "seed": "seed",
+    "draws": "draws for a candidate",
+    "control": "share drawn at random",
     "objectives": "objectives",
     "limits": "limits",
     "kind": "engine",

@@ -78,7 +78,7 @@ def propose(space: Space, trials: Sequence[FrozenTrial], how: How, counting: Cou
     if _is_control(trials, how):
         return _control(space, seen, seed_of(how.seed, number, "control"), counting)
     found: list[Proposal] = []
-    view = view_of(trials, how.directions)
+    view = view_of(trials if how.sampler != "random" else (), how.directions)  # where limits are tight, it grows long
     for attempt in range(SLOW_TRIES.get(how.sampler, SAMPLER_TRIES) + how.draws - 1):
         view.sampler = sampler_of(how.sampler, seed_of(how.seed, number, attempt), how.budget)
         proposal = _sampled(space, view)
