@@ -1,16 +1,16 @@
 """Worlds in which a search can be run again in seconds: candidates that were once trained, or a model of them.
 
 `recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
-the whole space with exact costs; score, latency and training seconds come from a Gaussian process that was fitted to
-the table, the score with noise. A table has a row per trained candidate (`table_of` makes one from a study; its CSV may
-be packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and `seconds_0`, `seconds_1`, ... for
+the space, without values that are rare in the table, with exact costs; score, latency and training seconds come from a
+Gaussian process that was fitted to the table, the score with noise. A table has a row per trained candidate (`table_of`
+makes one from a study; its CSV may be packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and `seconds_0`, `seconds_1`, ... for
 every rung that it was trained to, the last one being full training, and `knob.NAME` for every knob.
 """
 
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from hrsearch.space import Draw, Knob, Setting, Space
 from hrsearch.study import read_study
 
 Vector = NDArray[np.float64]
+COMMON = 0.04  # share of the recorded candidates with a knob that have a value of it
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,17 @@ class Model:
         fixed = GaussianProcessRegressor(process.kernel_, optimizer=None)
         self.errors[name] = float(np.mean((cross_val_predict(fixed, rows, scaled, cv=10) - scaled) ** 2))
         return process, mean, std
+
+
+def narrowed(space: Space, table: Table) -> Space:
+    """The space without the values that hardly any recorded candidate has: a model knows nothing of them."""
+    settings = [_as_declared(space, setting) for setting in table.settings]
+    knobs = {}
+    for name, knob in space.knobs.items():
+        held = [setting[name] for setting in settings if name in setting]
+        kept = tuple(value for value in knob.values if held.count(value) >= COMMON * len(held))
+        knobs[name] = Knob(name, kept)
+    return replace(space, knobs=knobs)
 
 
 def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs: dict[str, Cost]) -> World:

@@ -23,7 +23,7 @@ from typing import Any
 import optuna
 import torch
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
-from replay import Model, World, modelled, read_table, recorded
+from replay import Model, World, modelled, narrowed, read_table, recorded
 
 from hrsearch.api import cost_counter
 from hrsearch.candidate import Candidate, Judgement
@@ -158,6 +158,7 @@ def _world(asked: argparse.Namespace) -> Callable[[], World]:
     if asked.world == "recorded":
         return lambda: recorded(space, table)
     model = Model(space, table, NOISE)
+    space = narrowed(space, table)
     told = ", ".join(f"{name} {error:.2f}" for name, error in model.errors.items())
     print(f"model: share of the variance left in ten folds: {told}")
     cost_of = cost_counter(load_runner("laptop"), CLASSES)

@@ -81,13 +81,16 @@ def search(
     name: str | None = None,
     home: Path = HOME,
     command: str | None = None,
+    warm_start: Sequence[str | Path] = (),
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
     """Search until the study holds `budget` candidates in total; the same call again resumes it.
 
     Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
     runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
-    the task where that is not the space's own. `command` is what a person types to resume it, for the report.
+    the task where that is not the space's own. `command` is what a person types to resume it, for the report. The
+    studies of `warm_start` (names or folders) were judged under the same protocol: what they trained is taken over
+    first. It costs no training, and counts as candidates.
     """
     if budget < 1:
         raise InputError(f"budget: at least 1 candidate, but got {budget}")
@@ -95,7 +98,8 @@ def search(
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
     folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
-    return _searched(space, runner, budget, folder, told, on_event)
+    earlier = [folder_of(str(name), home) for name in warm_start]
+    return _searched(space, runner, budget, folder, told, on_event, earlier)
 
 
 def with_changes(
@@ -158,6 +162,7 @@ def _searched(
     folder: Path,
     told: Mapping[str, Any],
     on_event: "Callable[[Event], None]",
+    earlier: Sequence[Path],
 ) -> Study:
     from hrsearch.cost.forecast import Forecast
     from hrsearch.evaluate import Evaluate, prepare
@@ -166,7 +171,7 @@ def _searched(
 
     prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
     data = proxy_data(runner.proxy, space.task)
-    reference_ms = _reference_ms(folder, runner)
+    reference_ms = _reference_ms([folder, *earlier], runner)
 
     def note(event: "Event") -> None:
         if event.trial.state == "trained":
@@ -182,6 +187,7 @@ def _searched(
             preload=("hrsearch.evaluate",),
             prepare=prepare,
             forecast=Forecast(runner.measure.image, len(data.classes)),
+            earlier=earlier,
         ),
         budget=budget,
         folder=folder,
@@ -208,14 +214,15 @@ def _keep_front_weights(folder: Path) -> None:
             weights_path(folder, trial.number).unlink(missing_ok=True)
 
 
-def _reference_ms(folder: Path, runner: Runner) -> float:
-    """What the study's latencies are scaled to: its own figure if it has begun, else a measurement now."""
+def _reference_ms(folders: Sequence[Path], runner: Runner) -> float:
+    """What latencies are scaled to: the figure of the first of these studies that has begun, else a measurement."""
     from hrsearch.cost import reference_time
 
-    if (folder / "study.journal").is_file():
-        stored: Mapping[str, Any] = read_study(folder).attributes
-        if "reference_ms" in stored:
-            return float(stored["reference_ms"])
+    for folder in folders:
+        if (folder / "study.journal").is_file():
+            stored: Mapping[str, Any] = read_study(folder).attributes
+            if "reference_ms" in stored:
+                return float(stored["reference_ms"])
     return reference_time(runner.measure.engine, runner.measure.threads)
 
 

@@ -105,6 +105,7 @@ def searched(
     data: str | None,
     objectives: Sequence[str],
     limits: Sequence[str],
+    warm_start: Sequence[str] = (),
 ) -> None:
     """Run a search for the command line, and say how it ended and what to do next."""
     folder = folder_of(name or space.name, api.HOME)
@@ -113,7 +114,8 @@ def searched(
     try:
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        study = api.search(space, how, budget, name=name, command=_command(), on_event=progress)
+        told = {"name": name, "command": _command(), "warm_start": warm_start}
+        study = api.search(space, how, budget, on_event=progress, **told)
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)

@@ -9,7 +9,7 @@ network reads. What else is known of it stands in its user attributes, under the
 | arch | the resolved architecture, `Arch.to_dict()` |
 | known | name of the published network; absent for a drawn one |
 | arm | "random": drawn at random, to hold the sampler against; absent for a candidate of the sampler |
-| copied_from | the study and the trial whose score and latency these are: `hrvit: trial 17` |
+| copied_from | the study and the trial of it whose score and latency these are: "hrvit:17" |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
 | part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |

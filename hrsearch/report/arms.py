@@ -37,9 +37,8 @@ class Comparison:
 
 def compared(record: Record) -> Comparison | None:
     """The arms of a study; None where there are too few candidates of one."""
-    judged = [
-        t for t in record.trials if not t.attributes.get("known") and (t.state == "trained" or _paid(t.attributes))
-    ]
+    drawn = [trial for trial in record.trials if not {"known", "copied_from"} & trial.attributes.keys()]
+    judged = [trial for trial in drawn if trial.state == "trained" or "score" in trial.attributes]
     kept = {trial.number for trial in record.contenders}
     points = [[math.nan if v is None or t.number not in kept else v for v in t.values] for t in judged]
     at_random = np.array([trial.attributes.get("arm") == "random" for trial in judged], dtype=bool)
@@ -73,10 +72,6 @@ def verdict(record: Record) -> Iterator[str]:
         yield "Random draws did better here than the sampler, and not by luck: try another sampler."
     else:
         yield f"Whether the sampler earned its keep cannot be told: luck does as much in {found.chance:.0%} of cases."
-
-
-def _paid(attributes: object) -> bool:
-    return isinstance(attributes, dict) and attributes.get("outcome") == "refused" and "score" in attributes
 
 
 def _covered(points: list[list[float]], directions: list[str]) -> NDArray[np.bool_]:

@@ -85,6 +85,7 @@ def _study(record: Record) -> list[Markup]:
         "task": record.task,
         "began": f"{min(moments):%Y-%m-%d %H:%M}" if moments else None,
         "last change": f"{max(moments):%Y-%m-%d %H:%M}" if moments else None,
+        "taken over from other studies": sum("copied_from" in trial.attributes for trial in record.trials) or None,
         "judging, all workers": duration(seconds) if seconds else None,
         "protocol": record.attributes.get("protocol"),
         "data split": record.attributes.get("split"),

@@ -9,15 +9,17 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Arch, by_place
+from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, Limit
+from hrsearch.search.earlier import Evaluation
 from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
 from hrsearch.search.promise import Counting
-from hrsearch.search.proposals import How, propose, refused_in_a_row
-from hrsearch.search.verdict import broken, is_spent, violations_of
+from hrsearch.search.proposals import How, distributions_of, propose, refused_in_a_row
+from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 
 MOST_REFUSED = 1000  # proposals refused in a row after which a search gives up
@@ -34,6 +36,7 @@ class Plan:
     budget: int
     cost_of: Callable[[Arch], Cost]
     forecast: Forecast | None = None
+    earlier: Mapping[str, Evaluation] = field(default_factory=dict)  # by digest
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,15 @@ class Claims:
         for name, arch in self._plan.space.known:
             if name not in present:
                 return self._added(Entry({"known": name}), arch)
-        return self._proposed(trials)
+        return self._taken_over(trials) or self._proposed(trials)
+
+    def _taken_over(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """The next candidate of another study that this space holds as well."""
+        present = {trial.user_attrs.get("digest") for trial in trials}
+        for digest, one in self._plan.earlier.items():
+            if digest not in present and one.setting:
+                return self._added(Entry({}, one.setting, distributions_of(self._plan.space, one.setting)), one.arch)
+        return None
 
     def _proposed(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         refusals = refused_in_a_row(trials)
@@ -144,7 +155,11 @@ class Claims:
         return self._added(entry, draw.arch)
 
     def _added(self, entry: Entry, arch: Arch) -> FrozenTrial:
-        return self._ledger.add(self._judged_by_cost(entry, arch))
+        trial = self._ledger.add(self._judged_by_cost(entry, arch))
+        if trial.state == TrialState.RUNNING and "outcome" in trial.user_attrs:  # another study has judged it
+            self._plan.earlier[trial.user_attrs["digest"]].keep_weights(weights_path(self._ledger.folder, trial.number))
+            return self._ledger.finish(trial.number, {})
+        return trial
 
     def _judged_by_cost(self, entry: Entry, arch: Arch) -> FrozenTrial:
         """The trial, running and ours, with its exact costs; or refused for them."""
@@ -158,6 +173,10 @@ class Claims:
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
         known |= self._foresight.expected(arch)
+        if arch.digest() in self._plan.earlier and ("known" in entry.attributes or not reason):
+            copied = self._plan.earlier[arch.digest()].attributes
+            known = settled({**entry.attributes, **known, **copied}, self._ledger.objectives, self._plan.limits)
+            return entry.running(**known, owner=self.owner, lease=until())
         if "known" in entry.attributes:  # a published network is the yardstick, whatever it costs
             return entry.running(**known, owner=self.owner, lease=until())
         if reason:

@@ -18,6 +18,7 @@ from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
+from hrsearch.search.earlier import earlier_of
 from hrsearch.search.engines import Prepare, engine_of, workers_of
 from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
@@ -60,7 +61,8 @@ class Judging:
     """What judges candidates.
 
     `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
-    learns from what was measured. `evaluate` must pickle and runs in the runner's engine, whose workers have the
+    learns from what was measured. What the studies in the folders `earlier` have judged is taken over from them (see
+    `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's engine, whose workers have the
     modules of `preload` imported and have called `prepare`.
     """
 
@@ -69,6 +71,7 @@ class Judging:
     preload: Sequence[str] = ()
     prepare: Prepare | None = None
     forecast: Forecast | None = None
+    earlier: Sequence[Path] = ()
 
 
 def drive(
@@ -95,10 +98,15 @@ def drive(
     how = How(asked.sampler, asked.seed, asked.objectives, budget, asked.draws, asked.control)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), ExitStack() as stack:
-        ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
+        known = {**attributes, **_attributes(space, runner)}
+        earlier = earlier_of(
+            judging.earlier, space, known
+        )  # a study that does not fit is told before anything is written
+        ledger = open_ledger(folder, objectives, known)
         ledger.set(budget=budget)
         interruption = stack.enter_context(Interruption())
-        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
+        cost_of = interruption.allowing(judging.cost_of)
+        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier)
         engine = engine_of(runner.engine, judging.preload, judging.prepare)
         stack.callback(engine.shutdown, cancel_futures=True)
         return _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption).run()

@@ -84,7 +84,7 @@ def _guesses(
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.5, random_state=seed, n_jobs=1)
     logged = [OBJECTIVES[name].direction == "minimize" for name in objectives]
     targets = np.where(logged, np.log(np.where(logged, values, 1.0)), values)
-    forest.fit(_features(judged, knobs), targets)
+    forest.fit(_features(judged, knobs), targets if len(objectives) > 1 else targets[:, 0])
     rows = _features(drafts, knobs)
     guesses = np.stack([tree.predict(rows).reshape(len(drafts), -1) for tree in forest.estimators_])
     guesses = np.where(logged, np.exp(np.where(logged, guesses, 0.0)), guesses)

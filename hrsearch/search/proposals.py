@@ -215,10 +215,13 @@ def _random(space: Space, seen: set[str], seed: int, notes: Mapping[str, Any]) -
 
 
 def _drawn(space: Space, choose: Callable[[Knob], Value]) -> Proposal:
-    """Draw with every knob as a category: TPE does better so than with the knobs of few values as integers."""
     draw = space.draw(choose)
-    distributions = {name: CategoricalDistribution(space.knobs[name].values) for name in draw.setting}  # type: ignore[arg-type]
-    return Proposal(draw, draw.arch.digest() if draw.arch else None, distributions, {})
+    return Proposal(draw, draw.arch.digest() if draw.arch else None, distributions_of(space, draw.setting), {})
+
+
+def distributions_of(space: Space, setting: Mapping[str, Value]) -> dict[str, BaseDistribution]:
+    """Every knob as a category: TPE does better so than with the knobs of few values as integers."""
+    return {name: CategoricalDistribution(space.knobs[name].values) for name in setting}  # type: ignore[arg-type]
 
 
 def _identity(digest: str | None, setting: Mapping[str, Any]) -> str:
