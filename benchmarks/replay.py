@@ -3,8 +3,9 @@
 `recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
 the space, without values that are rare in the table, with exact costs; score, latency and training seconds come from a
 Gaussian process that was fitted to the table, the score with noise. A table has a row per trained candidate (`table_of`
-makes one from a study; its CSV may be packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and `seconds_0`, `seconds_1`, ... for
-every rung that it was trained to, the last one being full training, and `knob.NAME` for every knob.
+makes one from a study; its CSV may be packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and
+`seconds_0`, `seconds_1`, ... for every rung that it was trained to, the last one being full training, and `knob.NAME`
+for every knob.
 """
 
 import math

@@ -114,8 +114,7 @@ def searched(
     try:
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        told = {"name": name, "command": _command(), "warm_start": warm_start}
-        study = api.search(space, how, budget, on_event=progress, **told)
+        study = api.search(space, how, budget, name=name, command=_command(), on_event=progress, warm_start=warm_start)
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)

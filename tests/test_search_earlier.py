@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from toy_search import SPACE, calls_of, rows_of, search
 
-from hrsearch.arch import Arch
 from hrsearch.candidate import seed_of, weights_path
 from hrsearch.errors import InputError
 from hrsearch.study import read_study
@@ -91,7 +90,7 @@ def test_a_study_that_was_judged_otherwise_is_refused(
     assert "\n" not in str(error.value)
     assert not (tmp_path / "new").exists()
     if "machine" in changed:
-        told = {"attributes": SAME | changed, "objectives": ("score", "flops"), "earlier": [earlier]}
+        told: dict[str, Any] = {"attributes": SAME | changed, "objectives": ("score", "flops"), "earlier": [earlier]}
         assert search(tmp_path / "new", 8, **told).startswith("8 of 8")
 
 
@@ -123,14 +122,18 @@ def test_the_control_arm_keeps_limits_on_costs_and_random_search_has_none(tmp_pa
 def test_weighed_draws_keep_limits_and_find_more(tmp_path: Path) -> None:
     """The toy's score grows with its costs: what is expected of a draw is worth knowing."""
     sizes = {}
-    for draws in (1, 8):
-        told = {"sampler": "random", "objectives": ("score",), "limits": ("flops<=0.6G",), "draws": draws}
-        search(tmp_path / str(draws), 24, **told)
+    for draws in (1, 6):
+        told: dict[str, Any] = {
+            "sampler": "random",
+            "objectives": ("score",),
+            "limits": ("flops<=0.4G",),
+            "draws": draws,
+        }
+        search(tmp_path / str(draws), 20, **told)
         record = read_study(tmp_path / str(draws))
         sizes[draws] = sum(trial.attributes["flops"] for trial in record.trained[10:])
         if draws > 1:
             assert not [trial for trial in record.trials if "flops" in str(trial.attributes.get("reason"))]
-    assert sizes[8] > 1.1 * sizes[1]
-    search(tmp_path / "again", 24, **told)
-    assert rows_of(read_study(tmp_path / "again")) == rows_of(read_study(tmp_path / "8"))
-    assert all(Arch.from_dict(trial.attributes["arch"]) for trial in record.trained)
+    assert sizes[6] > 1.1 * sizes[1]
+    search(tmp_path / "again", 20, **told)
+    assert rows_of(read_study(tmp_path / "again")) == rows_of(read_study(tmp_path / "6"))
