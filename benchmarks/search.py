@@ -200,7 +200,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run, or print what was run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -215,17 +215,18 @@ def main() -> None:
     running.add_argument("--to", type=Path, default=Path("search.jsonl"))
     shown = commands.add_parser("table")
     shown.add_argument("results", type=Path, nargs="+")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.command == "table":
         print("\n".join(table([row for path in asked.results for row in _rows(path)])))
         return
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore")
-    for row in run(asked):
-        with asked.to.open("a") as results:
-            results.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of samplers that are experimental, of kernels at their bounds
+        for row in run(asked):
+            with asked.to.open("a") as results:
+                results.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,45 @@
-"""What the benchmark of speed runs against each other computes the same."""
+"""Benchmarks: what is timed against each other computes the same; searches run again on recorded networks."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
+
+from hrsearch.objective import Cost
+from hrsearch.space import load_space
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def blocks() -> ModuleType:
-    """benchmarks/blocks.py, which is a program and no package's module."""
+def program(name: str) -> ModuleType:
+    """A module of benchmarks/, which is a program and no package's."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        spec = importlib.util.spec_from_file_location("blocks", BENCHMARKS / "blocks.py")
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules["blocks"] = module  # its dataclasses look their module up
+        sys.modules[name] = module  # its dataclasses look their module up
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(BENCHMARKS))
     return module
+
+
+@pytest.fixture(scope="module")
+def blocks() -> ModuleType:
+    """benchmarks/blocks.py."""
+    return program("blocks")
+
+
+@pytest.fixture(scope="module")
+def searching() -> ModuleType:
+    """benchmarks/search.py."""
+    return program("search")
 
 
 @pytest.mark.parametrize("name", ["hrformer_t", "hrvit_b1"])
@@ -31,3 +47,46 @@ def test_direct_implementations_compute_what_ours_do(blocks: ModuleType, name: s
     """Two or three seconds each: whole networks in float64."""
     for pair in blocks.pairs(name):
         blocks.require_equal(pair, 64)
+
+
+def test_a_search_of_recorded_networks_spends_their_seconds(
+    searching: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, results = tmp_path / "table.csv", tmp_path / "results.jsonl"
+    study = BENCHMARKS.parent / "reports" / "hrvit-laptop"
+    held = sys.modules["replay"].table_of(study)
+    knobs = pd.DataFrame(held.settings).add_prefix("knob.")
+    held.frame.join(knobs).rename(columns={"score_0": "score_1", "seconds_0": "seconds_1"}).assign(
+        score_0=0.1, seconds_0=10.0
+    ).to_csv(table)
+    ways = ["random", "evolve", "Optuna TPE"]
+    for path in (study, table):
+        options = ["--table", str(path), "--seconds", "700", "--seeds", "2", "--to", str(results)]
+        for _ in range(2):  # the second time, everything is there
+            searching.main(["run", "--world", "recorded", "--ways", *ways, *options])
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
+        assert [(row["seed"], row["way"]) for row in rows] == [(seed, way) for seed in (0, 1) for way in ways]
+        most = 700 / min(held.frame["seconds_0"]) if path == study else 700 / (10 + min(held.frame["seconds_0"]))
+        for row in rows:
+            assert 5 < row["trained"] <= most
+            assert 0 < row["volume"][0] <= row["volume"][1] <= row["volume"][2] < 1
+        results.rename(tmp_path / f"{path.stem}.jsonl")
+    capsys.readouterr()
+    searching.main(["table", str(tmp_path / "table.jsonl")])
+    assert "| evolve | 2 |" in capsys.readouterr().out
+
+
+def test_a_model_of_the_recorded_networks_tells_them_apart(searching: ModuleType) -> None:
+    """Six seconds: the Gaussian processes are fitted."""
+    replay = sys.modules["replay"]
+    space, table = load_space("hrvit"), replay.table_of(BENCHMARKS.parent / "reports" / "hrvit-laptop")
+    model = replay.Model(space, table, 0.0)
+    assert max(model.errors.values()) < 0.6
+    costs: dict[str, Cost] = {}
+    world = replay.modelled(replay.narrowed(space, table), model, lambda arch: Cost(600_000, 600_000_000), costs)
+    _, arch = world.space.sample(0)
+    world.cost_of(arch)
+    judged = world.judge(arch.digest())
+    assert judged == world.judge(arch.digest())
+    assert 0.3 < judged.score == judged.true_score < 0.95
+    assert 5 < judged.latency_ms < 200
