@@ -6,14 +6,21 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 
 from hrsearch.front import non_dominated
 from hrsearch.search import evolve
 from hrsearch.search.evolve import MUTATIONS, PARENTS, EvolveSampler
 
-KNOBS = {"a": [1, 2, 3, 4], "b": [False, True], "c": ["x", "y", "z"], "d": [8], "e": [1, 2, 3], "f": [1, 2, 3]}
+KNOBS: dict[str, Any] = {
+    "a": [1, 2, 3, 4],
+    "b": [False, True],
+    "c": ["x", "y", "z"],
+    "d": [8],
+    "e": [1, 2, 3],
+    "f": [1, 2, 3],
+}
 
 
 def study_of(count: int) -> optuna.Study:
@@ -24,9 +31,9 @@ def study_of(count: int) -> optuna.Study:
         params: dict[str, Any] = {name: generator.choice(values) for name, values in KNOBS.items()}
         if not params["b"]:
             del params["f"]
-        distributions = {name: CategoricalDistribution(KNOBS[name]) for name in params}  # type: ignore[arg-type]
+        distributions: dict[str, BaseDistribution] = {name: CategoricalDistribution(KNOBS[name]) for name in params}
         values = [generator.random(), generator.random()]
-        study.add_trial(create_trial(params=params, distributions=distributions, values=values))  # type: ignore[arg-type]
+        study.add_trial(create_trial(params=params, distributions=distributions, values=values))
     return study
 
 
@@ -35,7 +42,7 @@ def drawn(study: optuna.Study, seed: int) -> dict[str, Any]:
     study.sampler = EvolveSampler(seed, startup=10)
     trial = study.ask()
     for name in [*"abcde", *(["f"] if trial.suggest_categorical("b", KNOBS["b"]) else [])]:
-        trial.suggest_categorical(name, KNOBS[name])  # type: ignore[arg-type]
+        trial.suggest_categorical(name, KNOBS[name])
     study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return dict(trial.params)
 
