@@ -8,6 +8,7 @@ from toy_search import SPACE, calls_of, rows_of, search
 
 from hrsearch.candidate import seed_of, weights_path
 from hrsearch.errors import InputError
+from hrsearch.search import proposals
 from hrsearch.study import read_study
 
 SAME = {"protocol": "p", "split": "s", "reference_ms": 10.0, "machine": {"processor": "toy"}}
@@ -117,6 +118,16 @@ def test_the_control_arm_keeps_limits_on_costs_and_random_search_has_none(tmp_pa
     assert {trial.state for trial in control} == {"trained"}
     search(tmp_path / "random", 10, sampler="random", control=0.5)
     assert not any(trial.attributes.get("arm") for trial in read_study(tmp_path / "random").trials)
+
+
+def test_a_control_arm_that_cannot_keep_the_limits_leaves_it_to_the_sampler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "CONTROL_TRIES", 1)
+    search(tmp_path / "toy", 12, control=1.0, limits=("flops<=0.12G",))
+    arms = [(trial.attributes.get("arm"), trial.state) for trial in read_study(tmp_path / "toy").trials]
+    assert ("random", "refused") in arms
+    assert all(arms[index + 1][0] is None for index, arm in enumerate(arms[:-1]) if arm == ("random", "refused"))
 
 
 def test_weighed_draws_keep_limits_and_find_more(tmp_path: Path) -> None:

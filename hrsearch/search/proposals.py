@@ -94,9 +94,14 @@ def propose(space: Space, trials: Sequence[FrozenTrial], how: How, counting: Cou
 
 
 def _is_control(trials: Sequence[FrozenTrial], how: How) -> bool:
-    """Whether the next candidate is the control arm's; a proposal that was refused decides for its successor."""
+    """Whether the next candidate is the control arm's; a proposal that was refused decides for its successor.
+
+    Where limits are so tight that random draws do not keep them, the sampler takes over.
+    """
     number = len(trials) - refused_in_a_row(trials)
-    return how.sampler != "random" and seed_of(how.seed, number, "arm") < how.control * 2**32
+    if how.sampler == "random" or any("arm" in trial.user_attrs for trial in trials[number:]):
+        return False
+    return seed_of(how.seed, number, "arm") < how.control * 2**32
 
 
 def refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:
