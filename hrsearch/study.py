@@ -183,6 +183,8 @@ def _row(trial: Trial) -> dict[str, Any]:
         "expected_ms": attributes.get("expected_ms"),
         "params": attributes.get("params"),
         "seconds": attributes.get("seconds"),
+        "arm": attributes.get("arm"),
+        "copied_from": attributes.get("copied_from"),
         "digest": attributes.get("digest"),
         "started": trial.started,
         "finished": trial.finished,
