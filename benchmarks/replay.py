@@ -29,6 +29,7 @@ from hrsearch.space import Draw, Knob, Setting, Space
 from hrsearch.study import read_study
 
 Vector = NDArray[np.float64]
+Places = NDArray[np.int64]
 COMMON = 0.04  # share of the recorded candidates with a knob that have a value of it
 
 
@@ -69,13 +70,16 @@ class _Snapping(Space):
     """Draws the recorded network nearest to what was chosen, among those that were not judged before."""
 
     known = ()
-    left: dict[str, tuple[Setting, Arch]]  # by digest
+    left: dict[str, tuple[Setting, Arch, Places]]  # by digest, in order
 
     def draw(self, choose: Callable[[Knob], Value]) -> Draw:
         """The nearest by the share of knobs that differ, a knob that only one of the two has included."""
-        asked = super().draw(choose).setting
-        nearest = min(self.left, key=lambda digest: (distance(asked, self.left[digest][0]), digest))
-        return Draw(*self.left[nearest])
+        asked = places_of(self, super().draw(choose).setting)
+        found = list(self.left.values())
+        others = np.array([places for _, _, places in found])
+        read = (others >= 0) | (asked >= 0)
+        nearest = int(np.argmin((others != asked).sum(axis=1) / read.sum(axis=1)))
+        return Draw(*found[nearest][:2])
 
 
 class _Noting(Space):
@@ -92,10 +96,10 @@ class _Noting(Space):
         return draw
 
 
-def distance(one: Mapping[str, Value], other: Mapping[str, Value]) -> float:
-    """The share of knobs that differ."""
-    names = one.keys() | other.keys()
-    return sum(one.get(name) != other.get(name) for name in names) / len(names)
+def places_of(space: Space, setting: Mapping[str, Value]) -> Places:
+    """The place of each knob's value among its values, -1 for a knob that is not read."""
+    places = [knob.values.index(setting[name]) if name in setting else -1 for name, knob in space.knobs.items()]
+    return np.array(places)
 
 
 def table_of(study: Path) -> Table:
@@ -131,7 +135,8 @@ def recorded(space: Space, table: Table) -> World:
     settings = [_as_declared(space, setting) for setting in table.settings]
     snapping = _Snapping(space.document, space.task, space.knobs, space.require)
     archs = [space.arch(setting) for setting in settings]
-    left = {arch.digest(): (setting, arch) for setting, arch in zip(settings, archs, strict=True)}
+    found = sorted(zip((arch.digest() for arch in archs), settings, archs, strict=True), key=lambda one: one[0])
+    left = {digest: (setting, arch, places_of(space, setting)) for digest, setting, arch in found}
     object.__setattr__(snapping, "left", left)
     rows = {arch.digest(): row for arch, (_, row) in zip(archs, table.frame.iterrows(), strict=True)}
     last = table.last
