@@ -90,6 +90,7 @@ def search(
     home: Path = HOME,
     storage: str | None = None,
     command: str | None = None,
+    warm_start: Sequence[str | Path] = (),
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
     """Search until the study holds `budget` candidates in total or was searched for `hours`, whatever comes first; the
@@ -99,7 +100,8 @@ def search(
     runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
     the task where that is not the space's own. With `storage`, the URL of a database (`postgresql://user@host/name`,
     `sqlite:///file`), the study of that name lies there, and drivers on several machines share it. `command` is what a
-    person types to resume it, for the report.
+    person types to resume it, for the report. The studies of `warm_start` (names or folders) were judged under the same
+    protocol: what they trained is taken over first. It costs no training, and counts as candidates.
     """
     if budget is None and hours is None:
         raise InputError("a search needs an end: a budget of candidates, hours, or both")
@@ -113,7 +115,8 @@ def search(
     told = {"command": command} if command else {}
     if storage:
         point_to(folder, storage)
-    return _searched(space, runner, (budget, hours), folder, told, on_event)
+    earlier = [folder_of(str(name), home) for name in warm_start]
+    return _searched(space, runner, (budget, hours), folder, told, on_event, earlier)
 
 
 def plan(space: Space, runner: Runner, *, budget: int | None = None, hours: float | None = None) -> "Forecast":
@@ -188,6 +191,7 @@ def _searched(
     folder: Path,
     told: Mapping[str, Any],
     on_event: "Callable[[Event], None]",
+    earlier: Sequence[Path],
 ) -> Study:
     from hrsearch.cost.forecast import Forecast
     from hrsearch.evaluate import Evaluate, prepare
@@ -196,7 +200,7 @@ def _searched(
 
     prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
     data = proxy_data(runner.proxy, space.task)
-    reference_ms = _reference_ms(folder, runner)
+    reference_ms = _reference_ms([folder, *earlier], runner)
 
     tidy = Seldom(lambda: _keep_front_weights(folder))
 
@@ -214,6 +218,7 @@ def _searched(
             preload=("hrsearch.evaluate",),
             prepare=prepare,
             forecast=Forecast(runner.measure.image, len(data.classes)),
+            earlier=earlier,
         ),
         budget=bounds[0],
         hours=bounds[1],
@@ -261,11 +266,11 @@ def _keep_front_weights(folder: Path) -> None:
             weights_path(folder, trial.number).unlink(missing_ok=True)
 
 
-def _reference_ms(folder: Path, runner: Runner) -> float:
-    """What the study's latencies are scaled to: its own figure if it has begun, else a measurement now."""
+def _reference_ms(folders: Sequence[Path], runner: Runner) -> float:
+    """What latencies are scaled to: the figure of the first of these studies that has begun, else a measurement."""
     from hrsearch.cost import reference_time
 
-    if holds_study(folder):
+    for folder in filter(holds_study, folders):
         with suppress(InputError):  # it has not begun
             stored: Mapping[str, Any] = read_study(folder).attributes
             if "reference_ms" in stored:

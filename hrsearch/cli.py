@@ -51,6 +51,10 @@ def run(
     limit: Annotated[
         list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M, memory=200M; repeat it.")
     ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="A study judged in the same way: what it trained is taken over and counts; repeat it."),
+    ] = None,
 ) -> None:
     """Search a space. The same command again resumes the study, or says that it is finished."""
     from hrsearch.progress import searched
@@ -66,6 +70,7 @@ def run(
         data=data,
         objectives=objective or (),
         limits=limit or (),
+        warm_start=warm_start or (),
     )
 
 

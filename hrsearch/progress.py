@@ -116,6 +116,7 @@ def searched(
     data: str | None,
     objectives: Sequence[str],
     limits: Sequence[str],
+    warm_start: Sequence[str] = (),
 ) -> None:
     """Run a search for the command line, and say how it ended and what to do next."""
     folder = folder_of(name or space.name, api.HOME)
@@ -125,7 +126,15 @@ def searched(
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
         study = api.search(
-            space, how, budget, hours=hours, name=name, storage=storage, command=_command(), on_event=progress
+            space,
+            how,
+            budget,
+            hours=hours,
+            name=name,
+            storage=storage,
+            command=_command(),
+            on_event=progress,
+            warm_start=warm_start,
         )
     except KeyboardInterrupt:
         progress.close()

@@ -82,6 +82,8 @@ class Search(Section):
 
     sampler: str = "tpe"
     seed: int = 0
+    draws: Positive = 1  # of the sampler, for one candidate: the one of which most is to be expected is trained
+    control: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the candidates that are drawn at random
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
     limits: tuple[str, ...] = ()
     eta: Annotated[float, Field(gt=1)] = 3.0  # of so many candidates at a rung one goes on to the next

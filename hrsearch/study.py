@@ -8,6 +8,8 @@ knobs that the drawn network reads. What else is known of it stands in its user 
 | digest | identity of the resolved architecture |
 | arch | the resolved architecture, `Arch.to_dict()` |
 | known | name of the published network; absent for a drawn one |
+| arm | "random": drawn at random, to hold the sampler against; absent for a candidate of the sampler |
+| copied_from | the study and the trial of it whose score and latency these are: "hrvit:17" |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
 | part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |
@@ -192,6 +194,8 @@ def _row(trial: Trial) -> dict[str, Any]:
         "memory_bytes": (attributes.get("memory") or {}).get("bytes"),
         "training_memory_bytes": (attributes.get("training_memory") or {}).get("bytes"),
         "seconds": attributes.get("seconds"),
+        "arm": attributes.get("arm"),
+        "copied_from": attributes.get("copied_from"),
         "digest": attributes.get("digest"),
         "started": trial.started,
         "finished": trial.finished,

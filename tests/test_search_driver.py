@@ -80,19 +80,19 @@ class Interrupted:
         return Toy()(candidate)
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize(("sampler", "draws"), [*((name, 1) for name in sorted(SAMPLERS)), ("evolve", 3)])
 def test_interrupted_and_resumed_is_uninterrupted(
-    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samplers, "STARTUP", 4)
-    monkeypatch.setattr(samplers, "POPULATION", 4)
-    limits = ("flops<=0.25G", "latency<=20ms")
-    search(tmp_path / "whole", 16, sampler=sampler, limits=limits)
+    monkeypatch.setattr(samplers, "STARTUP", 14 if sampler == "gp" else 4)  # a Gaussian process takes seconds
+    monkeypatch.setattr(samplers, "POPULATION", (4, 4))
+    told: dict[str, Any] = {"sampler": sampler, "draws": draws, "limits": ("flops<=0.25G", "latency<=20ms")}
+    search(tmp_path / "whole", 16, **told)
     evaluate = Interrupted(0, 3, 9, 10, 14)
     for _ in evaluate.at:
         with pytest.raises(KeyboardInterrupt):
-            search(tmp_path / "parts", 16, evaluate, sampler=sampler, limits=limits)
-    search(tmp_path / "parts", 16, evaluate, sampler=sampler, limits=limits)
+            search(tmp_path / "parts", 16, evaluate, **told)
+    search(tmp_path / "parts", 16, evaluate, **told)
     whole, parts = read_study(tmp_path / "whole"), read_study(tmp_path / "parts")
     assert rows_of(parts) == rows_of(whole)
     assert {trial.state for trial in whole.trials} == {"trained", "refused"}
@@ -122,13 +122,14 @@ def test_tpe_learns_from_the_knobs_that_optuna_would(folder: Path) -> None:
     assert "extra" not in ours  # read only where the stage is there
 
 
-def test_each_network_once_and_a_small_space_ends(folder: Path) -> None:
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_each_network_once_and_a_small_space_ends(sampler: str, folder: Path) -> None:
     tiny = SMALL.replace("lift: [false, true]", "lift: [false]").replace("extra: {from: 1, to: 4}", "extra: [1]")
-    end = search(folder, 50, space=tiny)
+    end = search(folder, 50, space=tiny, sampler=sampler)
     digests = [digest for _, digest, *_ in calls_of(folder)]
     assert len(digests) == len(set(digests)) == 4 * 3  # width2 x depth1; the knob `extra` is never read
     assert end == "the space seems to hold no network besides the 12 already drawn"
-    assert search(folder, 50, space=tiny) == end
+    assert search(folder, 50, space=tiny, sampler=sampler) == end
 
 
 def test_published_networks_come_first_and_have_no_parameters(folder: Path) -> None:

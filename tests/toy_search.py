@@ -138,8 +138,8 @@ def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
 
 def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
     """Drive the toy's search; options go to the runner's search section, `engine` and `on_event` where they belong."""
-    preload, forecast = options.pop("preload", ()), options.pop("forecast", None)
-    judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast)
+    preload, forecast, earlier = options.pop("preload", ()), options.pop("forecast", None), options.pop("earlier", ())
+    judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast, earlier=earlier)
     told = {
         "hours": options.pop("hours", None),
         "attributes": options.pop("attributes", {}),

@@ -9,13 +9,16 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Arch, by_place
+from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, Limit
+from hrsearch.search.earlier import Evaluation
 from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
-from hrsearch.search.proposals import How, propose
+from hrsearch.search.promise import Counting
+from hrsearch.search.proposals import How, distributions_of, propose, refused_in_a_row
 from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import is_waiting
@@ -34,6 +37,7 @@ class Plan:
     budget: int | None  # None: no bound
     cost_of: Callable[[Arch], Cost]
     forecast: Forecast | None = None
+    earlier: Mapping[str, Evaluation] = field(default_factory=dict)  # by digest
 
 
 @dataclass(frozen=True)
@@ -174,26 +178,40 @@ class Claims:
         for name, arch in self._plan.space.known:
             if name not in present:
                 return self._added(Entry({"known": name}), arch)
-        return self._proposed(trials)
+        return self._taken_over(trials) or self._proposed(trials)
+
+    def _taken_over(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """The next candidate of another study that this space holds as well."""
+        present = {trial.user_attrs.get("digest") for trial in trials}
+        for digest, one in self._plan.earlier.items():
+            if digest not in present and one.setting:
+                return self._added(Entry({}, one.setting, distributions_of(self._plan.space, one.setting)), one.arch)
+        return None
 
     def _proposed(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        refusals = _refused_in_a_row(trials)
+        refusals = refused_in_a_row(trials)
         if refusals >= MOST_REFUSED:
             last = trials[-1].user_attrs["reason"]
             self.end = Ending(f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True)
             return None
-        proposal = propose(self._plan.space, trials, self._plan.how)
+        counting = Counting(self._plan.cost_of, self._plan.limits)
+        proposal = propose(self._plan.space, trials, self._plan.how, counting)
         if proposal is None:
             self.end = Ending(f"the space seems to hold no network besides the {len(trials):,} already drawn", False)
             return None
         draw = proposal.draw
-        entry = Entry({}, draw.setting, proposal.distributions, proposal.notes)
+        arm = {"arm": "random"} if proposal.is_control else {}
+        entry = Entry(arm, draw.setting, proposal.distributions, proposal.notes)
         if draw.arch is None:
             return self._ledger.add(entry.refused(f"{draw.refused} does not hold", {str(draw.refused): 1.0}))
         return self._added(entry, draw.arch)
 
     def _added(self, entry: Entry, arch: Arch) -> FrozenTrial:
-        return self._ledger.add(self._judged_by_cost(entry, arch))
+        trial = self._ledger.add(self._judged_by_cost(entry, arch))
+        if trial.state == TrialState.RUNNING and "outcome" in trial.user_attrs:  # another study has judged it
+            self._plan.earlier[trial.user_attrs["digest"]].keep_weights(weights_path(self._ledger.folder, trial.number))
+            return self._ledger.finish(trial.number, {})
+        return trial
 
     def _judged_by_cost(self, entry: Entry, arch: Arch) -> FrozenTrial:
         """The trial, running and ours, with its exact costs; or refused for them."""
@@ -207,6 +225,10 @@ class Claims:
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
         known |= self._foresight.expected(arch)
+        if arch.digest() in self._plan.earlier and ("known" in entry.attributes or not reason):
+            copied = self._plan.earlier[arch.digest()].attributes
+            known = settled({**entry.attributes, **known, **copied}, self._ledger.objectives, self._plan.limits)
+            return entry.running(**known, owner=self.owner, lease=until())
         if "known" in entry.attributes:  # a published network is the yardstick, whatever it costs
             return entry.running(**known, owner=self.owner, lease=until())
         if reason:
@@ -230,13 +252,3 @@ def _is_fresh(trial: FrozenTrial) -> bool:
 
 def _spent(trials: Sequence[FrozenTrial]) -> int:
     return sum(is_spent(trial.user_attrs) for trial in trials)
-
-
-def _refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:
-    """How many proposals at the end of the study were refused before training, one after the other."""
-    count = 0
-    for trial in reversed(trials):
-        if trial.user_attrs.get("outcome") != "refused" or is_spent(trial.user_attrs):
-            break
-        count += 1
-    return count

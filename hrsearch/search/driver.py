@@ -19,6 +19,7 @@ from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
 from hrsearch.search.clock import Clock
+from hrsearch.search.earlier import earlier_of
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Prepare, Setup, Workers
 from hrsearch.search.foresight import Forecast
@@ -35,6 +36,7 @@ from hrsearch.space import Space
 from hrsearch.storage import reaching
 from hrsearch.study import Trial, is_waiting, trial_of
 
+USUAL = 200  # candidates that a sampler reckons with where only the hours end a search
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
 MOST_FAILED = 20  # candidates that fail in a row, none having been trained, after which a session gives up
 
@@ -67,7 +69,8 @@ class Judging:
     """What judges candidates.
 
     `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
-    learns from what was measured. `evaluate` must pickle and runs in the runner's engine, whose workers have the
+    learns from what was measured. What the studies in the folders `earlier` have judged is taken over from them (see
+    `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's engine, whose workers have the
     modules of `preload` imported and have called `prepare`.
     """
 
@@ -76,6 +79,7 @@ class Judging:
     preload: Sequence[str] = ()
     prepare: Prepare | None = None
     forecast: Forecast | None = None
+    earlier: Sequence[Path] = ()
 
 
 def drive(
@@ -100,15 +104,18 @@ def drive(
     """
     objectives = tuple(objective_of(name) for name in runner.search.objectives)
     limits = tuple(parse_limit(text) for text in runner.search.limits)
-    rungs = len(runner.proxy.rungs) + 1
-    ladder = Ladder(rungs, runner.search.eta, objectives, runner.search.told) if rungs > 1 else None
-    how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives], ladder)
+    asked, rungs = runner.search, len(runner.proxy.rungs) + 1
+    ladder = Ladder(rungs, asked.eta, objectives, asked.told) if rungs > 1 else None
+    how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), reaching(folder), ExitStack() as stack:
-        ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
+        known = {**attributes, **_attributes(space, runner)}
+        earlier = earlier_of(judging.earlier, space, known)  # one that does not fit is told before anything is written
+        ledger = open_ledger(folder, objectives, known)
         ledger.set(budget=budget, hours=hours)
         interruption = stack.enter_context(Interruption())
-        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
+        cost_of = interruption.allowing(judging.cost_of)
+        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier)
         setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
         engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)

@@ -181,10 +181,11 @@ def _directions(objectives: Sequence[Objective]) -> list[optuna.study.StudyDirec
 def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     for key in MUST_AGREE:
         if key in stored and key in asked and stored[key] != asked[key]:
-            raise InputError(f"{folder}: {_difference(key, stored, asked)}; start another study with --name")
+            raise InputError(f"{folder}: {difference(key, stored, asked)}; start another study with --name")
 
 
-def _difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """How the attribute of a stored study differs from what is asked for, in words."""
     if key == "space":
         path = asked.get("space_path", "the one given")
         return f"this study's space is not {path} as it is now ({_line(stored, asked)})"
