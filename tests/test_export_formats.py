@@ -268,8 +268,8 @@ def test_formats_from_python_and_from_the_command_line_where_a_failed_check_ends
     store(record)
     keep_weights(record, 1)
     monkeypatch.chdir(tmp_path)
-    to = hrsearch.Study(record.folder).export("trial:1", "winner", formats=("standalone",))
-    assert {"model.py", "weights.pt", "arch.yaml"} <= {path.name for path in to.iterdir()}
+    to = hrsearch.Study(record.folder).export("trial:1", "winner", formats=("onnx",))
+    assert {"model.onnx", "arch.yaml"} <= {path.name for path in to.iterdir()}
     with pytest.raises(SystemExit) as ended:
         main(["export", "small", "--pick", "trial:1", "--to", "other", "--format", "other"])
     assert ended.value.code == 1
