@@ -123,7 +123,7 @@ def run_check(folder: Path, fresh: bool) -> list[str]:
             lines = done.stderr.strip().splitlines()[-1:]
     if code:
         failed = [line for line in lines if "FAILED" in line] or lines
-        raise ExportFailed(f"the export is not what the network computes; {'; '.join(failed)}")
+        raise ExportFailed(f"the export does not pass its check; {'; '.join(failed)}")
     return lines
 
 

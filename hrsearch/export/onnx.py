@@ -40,6 +40,7 @@ class Onnx(Target):
     """ONNX, for batches of any size where that can be exported."""
 
     needs = ("onnx", "onnxruntime", "onnxscript")
+    fixed_size = True
     tolerance = 1e-4
     outputs = staticmethod(onnx_outputs)
 
