@@ -10,8 +10,8 @@ import hrsearch
 
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
-    {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
-    {"space"},
+    {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression", "grammar"}, {"objective"},
+    {"template"}, {"space"},
     {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
     {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"}, {"train", "retarget"},
     {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},
@@ -57,4 +57,4 @@ def test_help_loads_no_torch() -> None:
         [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert "run" in loaded.stdout
-    assert not [line for line in loaded.stderr.splitlines() if line.endswith((" torch", " optuna", " plotly"))]
+    assert not [line for line in loaded.stderr.splitlines() if line.endswith((" torch", " optuna"))]

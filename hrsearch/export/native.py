@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
-from hrsearch.export.grammar import yaml_of
 from hrsearch.export.readme import figures_of, readme_of
+from hrsearch.grammar import yaml_of
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
 from hrsearch.runner import Proxy, Runner, proxy_of
