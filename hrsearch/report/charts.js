@@ -6,7 +6,7 @@ function chart(spec) {
     const all = (name) => spec.traces.flatMap((trace) => trace[name]);
     const across = { ...spec.across, ...rangeOf(all("x"), false, 0.03) };
     const up = { ...spec.up, ...rangeOf(all("y"), false, 0.06) };
-    if (up.form === "share") up.low = Math.max(up.low, 0);
+    if (up.form === "share") up.low = 0;
     const marks = spec.traces.filter((trace) => trace.mode === "points").flatMap((trace) => marksOf(trace, spec));
     return { label: `${up.label} against ${across.label}`, across, up, marks: marks.length ? marks : cornersOf(spec), paint: (plane) => traces(plane, spec) };
   };

@@ -68,11 +68,7 @@ document.addEventListener("keydown", (event) => { if (event.key === "Escape") cl
 for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
 
 changed();
-if (document.querySelector("[data-drawing]")) {
-  inside().then((all) => {
-    for (const host of document.querySelectorAll("[data-drawing]")) {
-      const { arch } = all[PLACE.get(Number(host.dataset.drawing))];
-      host.replaceChildren(drawingOf(arch), kindsKey(arch));
-    }
-  });
+for (const host of document.querySelectorAll("[data-drawing]")) {
+  const arch = DATA.winners[host.dataset.drawing];
+  host.replaceChildren(drawingOf(arch), kindsKey(arch));
 }

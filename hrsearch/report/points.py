@@ -36,7 +36,8 @@ def points(record: Record) -> dict[str, Any]:
         "views": views,
         "knobs": _knobs(trials),
         "kinds": _kinds(trials),
-        **_designs(trials),
+        "design": [design(arch) if (arch := arch_of(trial)) else "" for trial in trials],
+        "winners": {t.number: t.attributes["arch"] for t in standing_out(record).values() if t.attributes.get("arch")},
     }
 
 
@@ -103,11 +104,6 @@ def _kinds(trials: Sequence[Trial]) -> list[str]:
     """The kinds of blocks of all networks: a kind has one colour on the whole page."""
     archs = (arch_of(trial) for trial in trials)
     return kinds_of(branch for arch in archs if arch for stage in arch.stages for branch in stage.branches)
-
-
-def _designs(trials: Sequence[Trial]) -> dict[str, Any]:
-    archs = [arch_of(trial) for trial in trials]
-    return {"design": [design(arch) if arch else "" for arch in archs]}
 
 
 def _inside(trial: Trial, task: str, plugins: Sequence[str]) -> dict[str, Any]:

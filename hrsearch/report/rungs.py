@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from hrsearch.report.markup import Markup, element
+from hrsearch.report.markup import Markup, element, sign
 from hrsearch.report.words import NOTHING
 from hrsearch.study import Record, Trial
 
@@ -21,11 +21,14 @@ def funnel(record: Record, figure: Sequence[Markup]) -> Markup | None:
     last = max((len(trial.attributes["rungs"]) for trial in trials), default=0)
     if last < 2:
         return None
-    names = ("Rung", "Steps", "Judged", "Went on", "Let go", "Waiting", "Kendall tau to the next")
-    head = element("tr", [element("th", name, scope="col") for name in names])
+    heads = ("Rung", "Steps", "Judged", "Went on", "Let go", "Waiting", "Kendall tau to the next")
+    head = element("tr", [element("th", name, scope="col") for name in heads])
     table = element("table", element("thead", head), element("tbody", [_row(trials, rung) for rung in range(last)]))
     box = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="The rungs")
-    return element("section", element("h2", "The funnel of the rungs"), element("p", TOLD), box, figure)
+    names = {"front": "trained in full", "judged": "went no further", "published": "published network"}
+    key = element("p", [sign(role, "●", text) for role, text in names.items()], class_="key")
+    title = element("h2", "The funnel of the rungs")
+    return element("section", title, element("p", TOLD), box, key if figure else None, figure)
 
 
 def _row(trials: Sequence[Trial], rung: int) -> Markup:
