@@ -126,7 +126,7 @@ def sample(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print random networks of a space, each as a YAML that show, known: and export understand."""
-    from hrsearch.export.grammar import yaml_of
+    from hrsearch.grammar import yaml_of
     from hrsearch.space import load_space
 
     loaded = load_space(space, task)
