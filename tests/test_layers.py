@@ -13,7 +13,8 @@ LAYERS = [
     {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
     {"space"},
     {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"}, {"train", "retarget", "planning"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"},
+    {"train", "retarget", "planning"},
     {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
