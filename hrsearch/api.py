@@ -17,6 +17,7 @@ from hrsearch.runner import Measure, Runner, load_runner
 from hrsearch.space import Space, load_space
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
+from hrsearch.trust import Card, to_pick_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,18 @@ class Study:
 
         return retarget(self.folder, how, name)
 
+    def calibrate(self, count: int = 12, times: int = 10, seeds: int = 1, zero_cost: Sequence[str] = ()) -> Card:
+        """How far its scores can be trusted: some of its networks trained `times` as long, with other seeds."""
+        from hrsearch.retrain import calibrate
+
+        return calibrate(self.folder, count, times, seeds, zero_cost)
+
+    def finalize(self, seeds: int = 3, times: int = 3) -> tuple[Trial, ...]:
+        """Its confirmed front: the front and what is as good within the noise trained with more seeds."""
+        from hrsearch.retrain import finalize
+
+        return finalize(self.folder, seeds, times).front()
+
     def on(self, target: str) -> "Study":
         """The study as if it had been measured there."""
         return replace(self, target=target)
@@ -71,7 +84,7 @@ class Study:
         """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`."""
         from hrsearch.export import export
 
-        return export(self.record, choice, Path(to))
+        return export(to_pick_from(self.record, choice), choice, Path(to))
 
 
 def search(

@@ -242,6 +242,33 @@ def measure(
 
 
 @app.command()
+def calibrate(
+    study: StudyName,
+    count: Annotated[int, typer.Option("-k", help="How many of its networks to train; half of them of the best.")] = 12,
+    times: Annotated[int, typer.Option(min=2, help="How many times as long as the proxy trains.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network, with seeds of their own.")] = 1,
+    zero_cost: Annotated[bool, typer.Option("--zero-cost", help="Judge synflow, naswot and zico, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say how far a study's scores can be trusted: its proxy against long training. Again: goes on."""
+    from hrsearch.progress import calibrated
+
+    calibrated(study, count, times=times, seeds=seeds, zero_cost=zero_cost, as_json=as_json)
+
+
+@app.command()
+def finalize(
+    study: StudyName,
+    seeds: Annotated[int, typer.Option(min=2, help="Trainings of each network.")] = 3,
+    times: Annotated[int, typer.Option(min=1, help="How many times as long as the proxy trains.")] = 3,
+) -> None:
+    """Train the front and what is as good within the noise with more seeds; drop what was lucky. Again: goes on."""
+    from hrsearch.progress import finalized
+
+    finalized(study, seeds=seeds, times=times)
+
+
+@app.command()
 def report(
     study: StudyName, to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None
 ) -> None:
@@ -265,9 +292,10 @@ def export(
     from hrsearch.export import export as write
     from hrsearch.study import folder_of, read_study
     from hrsearch.targets import on_target
+    from hrsearch.trust import to_pick_from
 
     record = read_study(folder_of(study))
-    folder = write(on_target(record, on) if on else record, pick, to)
+    folder = write(to_pick_from(on_target(record, on) if on else record, pick), pick, to)
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
 

@@ -12,12 +12,12 @@ PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
     {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
     {"space"},
-    {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"}, {"train", "retarget"},
+    {"front", "ranking", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets", "trust"}, {"train", "retarget", "retrain"},
     {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train"}
+TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "retrain"}
 OPTUNA = {"search", "study"}
 
 

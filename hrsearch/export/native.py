@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from hrsearch.arch import Arch
-from hrsearch.candidate import weights_path
+from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError
 from hrsearch.export.grammar import yaml_of
 from hrsearch.export.readme import figures_of, readme_of
@@ -43,7 +43,7 @@ COMMENTS = {
 
 def write(record: Record, trial: Trial, folder: Path) -> None:
     """Write the trial's network into an empty folder; without weights where the study has kept none."""
-    kept = weights_path(record.folder, trial.number)
+    kept = _weights(record, trial)
     if kept.is_file():
         shutil.copyfile(kept, folder / WEIGHTS)
     plugins = [Path(path) for path in record.attributes.get("plugins") or ()]
@@ -60,6 +60,13 @@ def write(record: Record, trial: Trial, folder: Path) -> None:
     texts["numbers.json"] = json.dumps({"files": files, **numbers_of(record, trial)}, indent=2, ensure_ascii=False)
     for name, text in texts.items():
         (folder / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def _weights(record: Record, trial: Trial) -> Path:
+    """Those of the best confirmed seed where the score is a confirmed one, else those of the search."""
+    best = confirmed_weights(record.folder, trial.number)
+    is_confirmed = "seeds" in (trial.attributes.get("score") or {})
+    return best if is_confirmed and best.is_file() else weights_path(record.folder, trial.number)
 
 
 def arch_yaml(record: Record, trial: Trial) -> str:

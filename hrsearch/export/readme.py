@@ -99,7 +99,12 @@ def _table(trial: Trial) -> str:
 
 
 def _score(score: Mapping[str, Any]) -> str:
-    return f"{score['value']:.4f} {score['metric']}, {score['steps']:,} steps, seed {score['seed']}" if score else ""
+    if not score:
+        return ""
+    known = f"{score['value']:.4f} {score['metric']}, {score['steps']:,} steps"
+    if "seeds" not in score:
+        return f"{known}, seed {score['seed']}"
+    return f"{known}, mean of {score['seeds']} seeds (95 % interval {score['low']:.4f} to {score['high']:.4f})"
 
 
 def _memory(memory: Mapping[str, Any]) -> str:

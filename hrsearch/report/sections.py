@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from hrsearch.pick import trained_of, value_of
+from hrsearch.report.confirmation import confirmation
 from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import FIGURES, growth_of
 from hrsearch.report.forecasts import forecasts
@@ -11,6 +12,7 @@ from hrsearch.report.markup import Markup, element, joined, sign
 from hrsearch.report.outcomes import ends
 from hrsearch.report.protocol import protocol
 from hrsearch.report.steps import next_steps
+from hrsearch.report.trust import trust_card
 from hrsearch.report.winners import front_table, podium
 from hrsearch.report.words import counted, shown
 from hrsearch.study import Record
@@ -24,6 +26,8 @@ def body(record: Record, drawn: Collection[str]) -> Markup:
             podium(record),
             front_figures(drawn),
             front_table(record),
+            confirmation(record),
+            trust_card(record),
             elsewhere(record),
             bills(record, drawn),
             progress(record, drawn),
