@@ -176,7 +176,7 @@ def calibrated(study: str, count: int, *, times: int, seeds: int, zero_cost: boo
     from hrsearch.trust.words import json_of, lines_of
 
     folder = folder_of(study, api.HOME)
-    with _shown_work("training") as show:
+    with _shown_work() as show:
         card = calibrate(folder, count, times, seeds, list(ZERO_COST) if zero_cost else (), show)
     path = write_report(read_study(folder), folder / "report.html")
     if as_json:
@@ -192,7 +192,7 @@ def finalized(study: str, *, seeds: int, times: int) -> None:
     from hrsearch.trust.confirmed import chances, lucky
 
     folder = folder_of(study, api.HOME)
-    with _shown_work("training") as show:
+    with _shown_work() as show:
         view = finalize(folder, seeds, times, show)
     record = read_study(folder)
     path = write_report(record, folder / "report.html")
@@ -209,21 +209,19 @@ def finalized(study: str, *, seeds: int, times: int) -> None:
 
 
 @contextmanager
-def _shown_work(unit: str) -> "Iterator[Callable[[Done], None]]":
+def _shown_work() -> "Iterator[Callable[[Done], None]]":
     """A bar that moves with every job that is done; Ctrl-C says how to go on."""
     bar: tqdm[Any] | None = None
-    total = 0
 
     def show(one: "Done") -> None:
-        nonlocal bar, total
-        if bar is None or one.total != total:  # a further round of jobs
-            bar, total = (
-                (bar.close() if bar else None) or tqdm(total=one.total, initial=one.done - 1, unit=unit),
-                one.total,
-            )
+        nonlocal bar
+        if bar is None or one.done <= bar.n:  # a further round of jobs
+            if bar:
+                bar.close()
+            bar = tqdm(total=one.total, initial=one.done - 1, unit="net")
         bar.update()
         if "reason" in one.result:
-            bar.write(f"{one.trial.name} failed: {one.result['reason']}")
+            bar.write(f"{one.trial.name} failed: {one.result['reason']}", file=sys.stderr)
 
     try:
         yield show

@@ -38,7 +38,7 @@ def test_synflow_by_hand() -> None:
     """
     network = nn.Sequential(linear([[1.0, -2.0], [-1.0, 0.0]]), nn.ReLU(), linear([[-2.0, 5.0]], [-0.5]))
     assert synflow(network, probe([[7.0, 9.0]])) == pytest.approx(22.5)
-    assert network[0].weight[0, 1].item() == -2.0  # the network is as it was
+    assert next(network.parameters())[0, 1].item() == -2.0  # the network is as it was
 
 
 def test_naswot_by_hand() -> None:

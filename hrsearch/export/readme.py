@@ -132,6 +132,9 @@ def _weights(trial: Trial, proxy: Mapping[str, Any]) -> str:
     score = trial.attributes.get("score") or {}
     steps = score.get("steps", proxy.get("steps"))
     side = proxy.get("image")
+    if "seeds" in score:
+        best = f"its weights of the best of {score['seeds']} seeds of `hrsearch finalize`"
+        return f"{best}: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
     return f"its weights after the search's own training: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
 
 

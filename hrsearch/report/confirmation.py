@@ -40,7 +40,7 @@ def _row(record: Record, trial: Trial, costs: list[str], chance: float) -> Marku
         *(" ".join(filter(None, [shown_of(trial, name), _latency(trial, name)])) for name in costs),
         f"{chance:.0%}",
     ]
-    row = [element("th", trial.name, scope="row"), [element("td", cell) for cell in cells]]
+    row = [element("th", trial.name, scope="row"), *(element("td", cell) for cell in cells)]
     return element("tr", row, element("td", design_of(trial), class_="design"))
 
 

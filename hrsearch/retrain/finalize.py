@@ -10,6 +10,7 @@ from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError
 from hrsearch.front import not_surely_dominated
 from hrsearch.proxy.data import has_official_split
+from hrsearch.proxy.data.split import SplitName
 from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of, runner_of
 from hrsearch.search.ledger import noting
 from hrsearch.study import Record, Trial, read_study
@@ -25,9 +26,8 @@ def finalize(
     seeds: int = 3,
     times: int = 3,
     on_done: Callable[[Done], None] = lambda one: None,
-    on_chosen: Callable[[Sequence[Trial]], None] = lambda trials: None,
 ) -> Record:
-    """The confirmed study: its front and the neighbours within the noise of a score, each trained with `seeds` seeds for
+    """The confirmed study: its front and what is as good within the noise of a score, trained with `seeds` seeds for
     `times` the proxy's steps. What was trained before is not trained again.
 
     How far a score is noise is seen from one more short training of each network of the front. Scores are validated on
@@ -39,11 +39,10 @@ def finalize(
     if not front:
         raise InputError(f"study {record.name!r} has no front to confirm; let it run further")
     runner = runner_of(record)
-    split = "official" if has_official_split(runner.proxy.data, record.task) else "proxy"
+    split: SplitName = "official" if has_official_split(runner.proxy.data, record.task) else "proxy"
     again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
     noise = noise_of(front, done_jobs(record, retraining_of(record, 1), again, on_done))
     chosen = near_front(record, noise)
-    on_chosen(chosen)
     results = done_jobs(
         record,
         retraining_of(record, times, split=split, keeps=True),
@@ -70,7 +69,7 @@ def noise_of(front: Sequence[Trial], again: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def near_front(record: Record, noise: float) -> list[Trial]:
-    """Contenders that none beats by more than the noise of measuring and a deviation of each score; best score first."""
+    """Contenders that none beats by more than the noise of measuring and a deviation of each score, best first."""
     lows, highs = [], []
     for trial in record.contenders:
         ends = [objective.interval(trial.attributes) or (0.0, 0.0) for objective in record.objectives]

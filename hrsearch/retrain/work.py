@@ -99,8 +99,8 @@ def retraining_of(record: Record, times: int, *, split: SplitName = "proxy", kee
     An InputError if the data is no longer that of the search: the scores could not be compared.
     """
     runner = runner_of(record)
-    found, searched = _data(runner.proxy, record.task, "proxy").split, record.attributes.get("split")
-    if searched is not None and found != searched:
+    now, then = _looked_up(runner.proxy, record.task, "proxy").split, record.attributes.get("split")
+    if then is not None and now != then:
         raise InputError(f"data {runner.proxy.data!r} is not what study {record.name!r} was searched on any more")
     steps = {"steps": times * runner.proxy.steps, "rungs": ()}
     engine = runner.engine.model_copy(update={"timeout_s": times * runner.engine.timeout_s})
@@ -176,7 +176,9 @@ def _result(future: Future[Judgement]) -> Mapping[str, Any]:
     return {"reason": found["reason"]} if "reason" in found else found
 
 
-@lru_cache(maxsize=2)
-def _data(proxy: Proxy, task: str, split: SplitName) -> Dataset:
+def _looked_up(proxy: Proxy, task: str, split: SplitName) -> Dataset:
     sizes = {"image": proxy.image, "train_images": proxy.train_images, "val_images": proxy.val_images}
     return load_dataset(proxy.data, **sizes, task=task, split=split)
+
+
+_data = lru_cache(maxsize=2)(_looked_up)  # once a worker

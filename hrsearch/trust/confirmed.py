@@ -90,7 +90,7 @@ def student(freedom: int) -> float:
     The first terms of its expansion in the normal's (Abramowitz and Stegun, 1964, 26.7.5).
     """
     terms = (Z, (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
-    return sum(term / freedom**power for power, term in enumerate(terms))
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))
 
 
 def _confirmed(record: Record, trial: Trial, scores: Scores, spread: float, freedom: int) -> Trial:

@@ -53,5 +53,5 @@ def is_made(data: str) -> bool:
 
 
 def has_official_split(data: str, task: str) -> bool:
-    """Whether there are validation images that the search never sees, other than those that a folder's hash holds out."""
+    """Whether there are validation images that the search never sees, beside those that a hash holds out."""
     return not is_made(data) and folder_has_official_split(Path(data), task)

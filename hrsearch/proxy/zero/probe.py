@@ -1,4 +1,4 @@
-"""What a zero-cost proxy is given besides the network. Shapes: B images, H and W their sides as the network sees them."""
+"""What a zero-cost proxy is given besides the network. Shapes: B images of height H and width W as it sees them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
