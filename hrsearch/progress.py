@@ -203,7 +203,7 @@ def finalized(study: str, *, seeds: int, times: int) -> None:
         interval = f"{score['low']:.3f} to {score['high']:.3f}"
         print(f"  {described(trial)} (score {interval}; on the front with {odds[trial.number]:.0%})")
     for trial in lucky(record):
-        print(f"  {trial.name} was lucky: it is not on it")
+        print(f"  {trial.name} was lucky: on the front with {odds[trial.number]:.0%}")
     print(f"report:  {path}")
     print(f"winner:  hrsearch export {study} --pick knee --to winner/")
 

@@ -21,6 +21,7 @@ import hrsearch
 from hrsearch.candidate import confirmed_weights
 from hrsearch.errors import InputError
 from hrsearch.ranking import Values, estimate, kendall_tau, partial_tau, recall, regret
+from hrsearch.retrain import Done, calibrate
 from hrsearch.retrain.calibrate import choose
 from hrsearch.retrain.finalize import near_front, noise_of
 from hrsearch.study import Record, read_study
@@ -267,6 +268,26 @@ def test_calibrate_prints_a_card_and_goes_on(home: Path) -> None:
     assert found is not None
     assert title_of(found) in page
     assert found.words in html.unescape(page)
+
+
+def test_what_is_trained_before_an_interruption_is_kept(home: Path) -> None:
+    study = hrsearch.Study(home / "studies" / "space", "")
+    seen: list[str] = []
+
+    def interrupted(one: Done) -> None:
+        seen.append(one.key)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(study.folder, 4, 3, 1, (), interrupted)
+    assert [key for key in results_in(home, "calibration") if key.startswith("calibration:3:")] == sorted(seen)
+    assert card_of(study.record, 3) is None
+    later: list[str] = []
+    calibrate(study.folder, 4, 3, 1, (), lambda one: later.append(one.key))
+    assert len(later) == 2
+    assert not set(later) & set(seen)
+    assert study.calibrate(4, 3).networks == 4
 
 
 def test_bad_questions_are_one_line(home: Path) -> None:

@@ -1,5 +1,7 @@
 """The confirmed front in the report: intervals of scores, the chance to be on it, and what was only lucky."""
 
+from collections.abc import Mapping
+
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import counted, design_of, interval_of, metric_of, shown, shown_of, spelled
 from hrsearch.study import Record, Trial
@@ -25,7 +27,7 @@ def confirmation(record: Record) -> Markup | None:
     return element(
         "section",
         element("h2", "The confirmed front"),
-        element("p", " ".join(_words(record, view))),
+        element("p", " ".join(_words(record, view, odds))),
         element("div", table, class_="scroll"),
         class_="confirmed",
     )
@@ -49,7 +51,7 @@ def _latency(trial: Trial, name: str) -> str:
     return f"({interval})" if interval else ""
 
 
-def _words(record: Record, view: Record) -> list[str]:
+def _words(record: Record, view: Record, odds: Mapping[int, float]) -> list[str]:
     how = confirmation_of(record)
     trained = f"{counted(len(view.trials), 'network')}, the front and what is as good within the noise of a score"
     said = [
@@ -57,7 +59,7 @@ def _words(record: Record, view: Record) -> list[str]:
         VALIDATED[how["split"]],
         "On the front: how often each is on it when scores and latencies are drawn anew within their noise.",
     ]
-    dropped = [trial.name for trial in lucky(record)]
+    dropped = [f"{trial.name} ({odds[trial.number]:.0%})" for trial in lucky(record)]
     if dropped:
         said.append(f"Dropped, for they were lucky in the search: {spelled(dropped)}.")
     known = {trial.number for trial in view.trials}

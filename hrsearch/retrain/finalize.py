@@ -11,7 +11,7 @@ from hrsearch.errors import InputError
 from hrsearch.front import not_surely_dominated
 from hrsearch.proxy.data import has_official_split
 from hrsearch.proxy.data.split import SplitName
-from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of, runner_of
+from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of
 from hrsearch.search.ledger import noting
 from hrsearch.study import Record, Trial, read_study
 from hrsearch.trust.confirmed import confirmed
@@ -38,10 +38,10 @@ def finalize(
     front = record.front()
     if not front:
         raise InputError(f"study {record.name!r} has no front to confirm; let it run further")
-    runner = runner_of(record)
-    split: SplitName = "official" if has_official_split(runner.proxy.data, record.task) else "proxy"
+    short = retraining_of(record, 1)
+    split: SplitName = "official" if has_official_split(short.runner.proxy.data, record.task) else "proxy"
     again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
-    noise = noise_of(front, done_jobs(record, retraining_of(record, 1), again, on_done))
+    noise = noise_of(front, done_jobs(record, short, again, on_done))
     chosen = near_front(record, noise)
     results = done_jobs(
         record,

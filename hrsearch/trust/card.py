@@ -78,12 +78,15 @@ class _Sample:
     truth: Values
     weights: Values  # how many networks of the study each stands for
     top: int  # how many of them are of the best quarter
+    best: int  # how many a choice should find
 
     def only(self, places: Sequence[int]) -> "_Sample":
         """Some of them."""
         chosen = tuple(self.trials[place] for place in places)
         index = list(places)
-        return _Sample(chosen, self.truth[index], self.weights[index], sum(place < self.top for place in places))
+        return _Sample(
+            chosen, self.truth[index], self.weights[index], sum(place < self.top for place in places), self.best
+        )
 
     @property
     def groups(self) -> tuple[range, range]:
@@ -92,16 +95,17 @@ class _Sample:
 
 
 def card_of(record: Record, times: int | None = None) -> Card | None:
-    """The card of the study's longest trainings, or of those of `times` the proxy's steps; None before there are four.
+    """The card of the study's longest trainings, or of those of `times` the proxy's steps; None before there are 4.
 
     Networks that stand for more of the study count for more in Kendall's tau.
     """
-    lengths = lengths_of(record, CALIBRATION)
-    times = times or (lengths[-1] if lengths else 0)
-    scores = scores_of(record, CALIBRATION, times)
-    sample = _sample(record, scores)
-    if len(sample.trials) < FEWEST:
-        return None
+    lengths = [times] if times else reversed(lengths_of(record, CALIBRATION))
+    found = ((length, scores_of(record, CALIBRATION, length)) for length in lengths)
+    enough = ((length, scores, _sample(record, scores)) for length, scores in found)
+    return next((_card(record, *each) for each in enough if len(each[2].trials) >= FEWEST), None)
+
+
+def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sample) -> Card:
     proxy = tuple(_proxy_rows(record, sample))
     found = [verdict_of(row) for row in proxy]
     some = next(iter(scores[sample.trials[0].number].values()))
@@ -114,7 +118,7 @@ def card_of(record: Record, times: int | None = None) -> Card | None:
         len(sample.trials),
         sum(map(len, quarters(record))),
         sample.top,
-        _best(sample),
+        sample.best,
         _ceiling([scores[trial.number] for trial in sample.trials]),
         proxy,
         tuple(_baselines(record, sample)),
@@ -147,7 +151,7 @@ def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
     trials = tuple(trial for part in parts for trial in part)
     truth = [np.mean([one["value"] for one in scores[trial.number].values()]) for trial in trials]
     weights = [share for share, part in zip(shares, parts, strict=True) for _ in part]
-    return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]))
+    return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]), max(len(trials) // 4, 1))
 
 
 def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
@@ -168,7 +172,7 @@ def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:
         values = _costs(sample, name)
         if values is not None:
             yield _row(title, values, sample)
-    best, count = _best(sample), len(sample.trials)
+    best, count = sample.best, len(sample.trials)
     lost = float(sample.truth.max() - sample.truth.mean())
     yield Row("at random", count, Estimate(0.0), Estimate(0.0), Estimate(best / count), Estimate(lost))
     for name, known in zero_cost_of(record).items():
@@ -192,7 +196,6 @@ def _costs(sample: _Sample, name: str) -> Values | None:
 
 
 def _row(name: str, values: Values, sample: _Sample, against: tuple[str, Values] | None = None) -> Row:
-    best = _best(sample)
     top = [range(sample.top)] if sample.top >= FEWEST else []
     adds = _told(partial(_partial_tau, values, against[1], sample), sample.groups) if against else None
     return Row(
@@ -200,7 +203,7 @@ def _row(name: str, values: Values, sample: _Sample, against: tuple[str, Values]
         len(sample.trials),
         _told(partial(_tau, values, sample), sample.groups),
         _told(partial(_tau, values, sample), top) if top else None,
-        estimate(lambda drawn: recall(values[drawn], sample.truth[drawn], best), sample.groups),
+        estimate(lambda drawn: recall(values[drawn], sample.truth[drawn], sample.best), sample.groups),
         estimate(lambda drawn: regret(values[drawn], sample.truth[drawn]), sample.groups),
         adds,
         against[0] if against else "",
@@ -220,10 +223,6 @@ def _tau(values: Values, sample: _Sample, drawn: NDArray[np.int64]) -> float:
 def _partial_tau(values: Values, given: Values, sample: _Sample, drawn: NDArray[np.int64]) -> float:
     once, weights = drawn_weights(drawn, sample.weights)
     return partial_tau(values[once], sample.truth[once], given[once], weights)
-
-
-def _best(sample: _Sample) -> int:
-    return max(len(sample.trials) // 4, 1)
 
 
 def _ceiling(scores: Sequence[Scores]) -> float | None:
