@@ -13,7 +13,7 @@ def trust_card(record: Record) -> Markup | None:
     card = card_of(record)
     if card is None:
         return None
-    heads = [element("th", head, scope="col") for head in heads_of(card)]
+    heads = [element("th", head, scope="col", style=f"text-align: {side}") for head, side in _aligned(heads_of(card))]
     rows = [_row(row, verdict_of(row)) for row in card.proxy] + [_row(row) for row in card.baselines]
     table = element("table", element("thead", element("tr", heads)), element("tbody", rows))
     return element(
@@ -25,6 +25,11 @@ def trust_card(record: Record) -> Markup | None:
         [element("p", note, class_="note") for note in notes_of(card)],
         class_=f"trust {card.verdict}",
     )
+
+
+def _aligned(heads: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Figures stand to the right, the last column's, too."""
+    return [(head, "right" if place else "left") for place, head in enumerate(heads)]
 
 
 def _row(row: Row, verdict: str | None = None) -> Markup:
