@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from hrsearch.errors import InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Measure, Runner, load_runner
 from hrsearch.space import Space, load_space
+from hrsearch.storage import holds_study, point_to
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 from hrsearch.trust import Card, to_pick_from
@@ -95,6 +98,7 @@ def search(
     hours: float | None = None,
     name: str | None = None,
     home: Path = HOME,
+    storage: str | None = None,
     command: str | None = None,
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
@@ -103,7 +107,9 @@ def search(
 
     Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
     runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
-    the task where that is not the space's own. `command` is what a person types to resume it, for the report.
+    the task where that is not the space's own. With `storage`, the URL of a database (`postgresql://user@host/name`,
+    `sqlite:///file`), the study of that name lies there, and drivers on several machines share it. `command` is what a
+    person types to resume it, for the report.
     """
     if budget is None and hours is None:
         raise InputError("a search needs an end: a budget of candidates, hours, or both")
@@ -115,6 +121,8 @@ def search(
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
     folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
+    if storage:
+        point_to(folder, storage)
     return _searched(space, runner, (budget, hours), folder, told, on_event)
 
 
@@ -200,9 +208,11 @@ def _searched(
     data = proxy_data(runner.proxy, space.task)
     reference_ms = _reference_ms(folder, runner)
 
+    tidy = Seldom(lambda: _keep_front_weights(folder))
+
     def note(event: "Event") -> None:
         if event.trial.state == "trained":
-            _keep_front_weights(folder)
+            tidy()
         on_event(event)
 
     ending = drive(
@@ -229,7 +239,27 @@ def _searched(
         },
         on_event=note,
     )
+    _keep_front_weights(folder)
     return Study(folder, ending)
+
+
+class Seldom:
+    """Calls a function, but not so often that it takes more than a tenth of the time.
+
+    Reading a study of a thousand trials takes half a second, and with a hundred workers one ends every half second.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._due = 0.0
+
+    def __call__(self) -> None:
+        """Call it, unless it was called too lately."""
+        began = time.monotonic()
+        if began >= self._due:
+            self._function()
+            ended = time.monotonic()
+            self._due = ended + 9 * (ended - began)
 
 
 def _keep_front_weights(folder: Path) -> None:
@@ -245,10 +275,11 @@ def _reference_ms(folder: Path, runner: Runner) -> float:
     """What the study's latencies are scaled to: its own figure if it has begun, else a measurement now."""
     from hrsearch.cost import reference_time
 
-    if (folder / "study.journal").is_file():
-        stored: Mapping[str, Any] = read_study(folder).attributes
-        if "reference_ms" in stored:
-            return float(stored["reference_ms"])
+    if holds_study(folder):
+        with suppress(InputError):  # it has not begun
+            stored: Mapping[str, Any] = read_study(folder).attributes
+            if "reference_ms" in stored:
+                return float(stored["reference_ms"])
     return reference_time(runner.measure.engine, runner.measure.threads)
 
 

@@ -1,7 +1,7 @@
-"""Reads a study: the one module besides `search` that knows Optuna's storage.
+"""Reads a study.
 
-The study is an Optuna study in `studies/<name>/study.journal`. A trial's parameters are the knobs that the drawn
-network reads. What else is known of it stands in its user attributes, under these names:
+The study is an Optuna study in `studies/<name>/study.journal`, or where `storage` says. A trial's parameters are the
+knobs that the drawn network reads. What else is known of it stands in its user attributes, under these names:
 
 | attribute | holds |
 |---|---|
@@ -44,12 +44,11 @@ from typing import Any, Literal
 
 import optuna
 import pandas as pd
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from hrsearch.errors import InputError, suggestion
 from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
+from hrsearch.storage import holds_study, name_in, storage_of
 
 State = Literal["trained", "stopped", "refused", "failed", "waiting", "running"]
 
@@ -138,11 +137,6 @@ class Record:
         return pd.DataFrame([_row(trial) for trial in self.trials])
 
 
-def storage_of(folder: Path) -> JournalStorage:
-    """The storage of the study in `folder`. The path is made absolute: a relative one can spin on a stale lock."""
-    return JournalStorage(JournalFileBackend(str(folder.resolve() / "study.journal")))
-
-
 def folder_of(name: str, home: Path = Path("studies")) -> Path:
     """The folder of a study: a path as it is, a plain name below `home`."""
     return Path(name) if "/" in name else home / name
@@ -150,14 +144,14 @@ def folder_of(name: str, home: Path = Path("studies")) -> Path:
 
 def read_study(folder: Path) -> Record:
     """The study in `folder`; an InputError if there is none."""
-    if not (folder / "study.journal").is_file():
-        found = sorted(path.parent.name for path in folder.parent.glob("*/study.journal"))
+    if not holds_study(folder):
+        found = sorted(path.name for path in folder.parent.glob("*") if holds_study(path))
         raise InputError(f"{folder}: holds no study; {suggestion(folder.name, found)}")
     storage = storage_of(folder)
-    names = optuna.get_all_study_names(storage)  # one, and not the folder's name where that was renamed
-    if not names:
+    name = name_in(folder, storage)
+    if name is None:
         raise InputError(f"{folder}: its study has not begun; run the search again")
-    study = optuna.load_study(study_name=names[0], storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
     attributes = study.user_attrs
     objectives = tuple(objective_of(name) for name in attributes["objectives"])
     trials = tuple(trial_of(trial, objectives) for trial in study.get_trials(deepcopy=False))

@@ -13,13 +13,13 @@ LAYERS = [
     {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
     {"space"},
     {"front", "ranking", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets", "trust"},
-    {"planning", "train", "retarget", "retrain"},
-    {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"storage"}, {"study"}, {"search", "pick", "targets", "trust"},
+    {"planning", "compare", "train", "retarget", "retrain"},
+    {"report", "export"}, {"api"}, {"progress"}, {"schema", "doctor"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "retrain", "planning"}
-OPTUNA = {"search", "study"}
+TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "retrain", "planning", "doctor"}
+OPTUNA = {"search", "storage", "study"}
 
 
 def imports() -> Iterator[tuple[str, str]]:

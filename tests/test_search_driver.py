@@ -1,12 +1,14 @@
 """The search as a whole, inline: budget, order, outcomes, and that an interruption changes nothing."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers import TPESampler
 from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner_of, search, start, states_of
 
 from hrsearch.arch import Arch
@@ -16,8 +18,11 @@ from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, samplers
 from hrsearch.search.driver import Event
 from hrsearch.search.ledger import open_ledger
+from hrsearch.search.proposals import view_of
 from hrsearch.search.samplers import SAMPLERS
-from hrsearch.study import read_study, storage_of
+from hrsearch.search.tpe import QuickTPE
+from hrsearch.storage import storage_of
+from hrsearch.study import read_study
 
 SMALL = SPACE.replace("width1: [8, 16, 24, 32]", "width1: [8]").replace("depth2: [1, 2, 3, 4]", "depth2: [1]")
 KNOWN = SPACE.replace("knobs:", "known: [hrvit_b1, hrvit_b2]\nknobs:", 1)
@@ -100,6 +105,21 @@ def test_samplers_differ_by_seed_and_survive_knobs_of_one_value(sampler: str, tm
     first, second = (rows_of(read_study(tmp_path / str(seed))) for seed in (0, 1))
     assert first != second
     assert {row[1]["width1"] for row in first} == {8}
+
+
+def test_tpe_learns_from_the_knobs_that_optuna_would(folder: Path) -> None:
+    search(folder, 12, limits=("flops<=0.25G",), sampler="random")
+    study = optuna.load_study(study_name="toy", storage=storage_of(folder))
+    view = view_of(study.get_trials(deepcopy=False), ["maximize", "minimize", "minimize"])
+    asked = view.ask()
+    trial = view.get_trials(deepcopy=False)[asked.number]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both = [kind(multivariate=True) for kind in (TPESampler, QuickTPE)]
+    theirs, ours = (sampler.infer_relative_search_space(view, trial) for sampler in both)
+    assert list(ours.items()) == list(theirs.items())
+    assert {"lift", "width1"} <= ours.keys()
+    assert "extra" not in ours  # read only where the stage is there
 
 
 def test_each_network_once_and_a_small_space_ends(folder: Path) -> None:

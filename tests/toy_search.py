@@ -20,6 +20,7 @@ from hrsearch.objective import Cost
 from hrsearch.runner import Runner
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.space import Space
+from hrsearch.storage import point_to
 from hrsearch.study import Record, read_study
 
 SPACE = """
@@ -127,7 +128,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--rungs", type=int, nargs="*", default=[])
+    parser.add_argument("--storage")
     asked = parser.parse_args()
+    if asked.storage:
+        point_to(asked.folder, asked.storage)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would have begun deaf to it
     engine = {"kind": asked.engine, "workers": asked.workers}
     told = {"engine": engine, "preload": ["toy_search"], "on_event": say, "rungs": asked.rungs}

@@ -24,7 +24,8 @@ from hrsearch.proxy.data.split import SplitName
 from hrsearch.proxy.zero import probe_of
 from hrsearch.registry import ZERO_COST
 from hrsearch.runner import Proxy, Runner, proxy_of
-from hrsearch.search.engines import engine_of, workers_of
+from hrsearch.search.engines import engine_of
+from hrsearch.search.engines.setup import Setup
 from hrsearch.search.judging import failed, judged
 from hrsearch.search.ledger import noting
 from hrsearch.study import Record, Trial
@@ -142,22 +143,23 @@ def done_jobs(
     asked = list(jobs)
     known = {job.key: record.attributes[job.key] for job in asked if "value" in record.attributes.get(job.key, {})}
     note = noting(record.folder)
-    for job, result in _results(how, [job for job in asked if job.key not in known]):
+    for job, result in _results(record.folder, how, [job for job in asked if job.key not in known]):
         note({job.key: result})
         known[job.key] = result
         on_done(Done(job.trial, job.key, result, len(known), len(asked)))
     return known
 
 
-def _results(how: Retraining, jobs: list[Job]) -> Iterator[tuple[Job, Mapping[str, Any]]]:
+def _results(folder: Path, how: Retraining, jobs: list[Job]) -> Iterator[tuple[Job, Mapping[str, Any]]]:
     """As they come: no more are under way than there are workers, so that little is lost when this ends early."""
     if not jobs:
         return
-    engine = engine_of(how.runner.engine, ("hrsearch.retrain.work",), prepare)
+    setup = Setup(("hrsearch.retrain.work",), prepare, folder, how.runner.device == "cuda")
+    engine = engine_of(how.runner.engine, setup)
     left, flights = iter(jobs), dict[Future[Judgement], Job]()
     try:
         while True:
-            for job in islice(left, workers_of(how.runner.engine) - len(flights)):
+            for job in islice(left, engine.workers - len(flights)):
                 flights[engine.submit(judged, how, job.candidate)] = job
             if not flights:
                 return

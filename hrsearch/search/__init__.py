@@ -3,7 +3,7 @@
 driver      the loop: keeps the workers busy, tells what became of them
 claims      what to run next, and whose it is
 proposals   the next setting of the knobs, drawn on a private view of the study
-samplers    how the view is sampled, by name
+samplers    how the view is sampled, by name; `tpe` is the default
 verdict     limits and outcomes: what a trial is told
 ledger      the study in its storage, open to several drivers at once
 journal     the storage's file: appends are whole or absent

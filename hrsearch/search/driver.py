@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
 from hrsearch.search.clock import Clock
-from hrsearch.search.engines import Prepare, engine_of, workers_of
+from hrsearch.search.engines import engine_of
+from hrsearch.search.engines.setup import Prepare, Setup, Workers
 from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
 from hrsearch.search.judging import Evaluate, failed, judged
@@ -30,6 +31,7 @@ from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
 from hrsearch.search.verdict import is_spent, settled
 from hrsearch.space import Space
+from hrsearch.storage import reaching
 from hrsearch.study import Trial, is_waiting, trial_of
 
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
@@ -101,15 +103,15 @@ def drive(
     ladder = Ladder(rungs, runner.search.eta, objectives, runner.search.told) if rungs > 1 else None
     how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives], ladder)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
-    with _quiet(), ExitStack() as stack:
+    with _quiet(), reaching(folder), ExitStack() as stack:
         ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
         ledger.set(budget=budget, hours=hours)
         interruption = stack.enter_context(Interruption())
         plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
-        engine = engine_of(runner.engine, judging.preload, judging.prepare)
+        setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
+        engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)
-        session = _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption)
-        return session.run(hours)
+        return _Session(plan, ledger, engine, judging.evaluate, on_event, interruption).run(hours)
 
 
 class _Session:
@@ -119,8 +121,7 @@ class _Session:
         self,
         plan: Plan,
         ledger: Ledger,
-        engine: Executor,
-        workers: int,
+        engine: Workers,
         evaluate: Evaluate,
         on_event: Callable[[Event], None],
         interruption: Interruption,
@@ -128,7 +129,6 @@ class _Session:
         self._plan = plan
         self._ledger = ledger
         self._engine = engine
-        self._workers = workers
         self._evaluate = evaluate
         self._on_event = on_event
         self._interruption = interruption
@@ -168,7 +168,8 @@ class _Session:
                 return
 
     def _fill(self) -> None:
-        while len(self._flights) < self._workers:
+        # What has ended is told before more is proposed: with a thousand workers the filling takes minutes.
+        while len(self._flights) < self._engine.workers and not any(flight.done() for flight in self._flights):
             trial = self._claims.claim()
             if trial is None:
                 return

@@ -3,8 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,14 +49,6 @@ def mend(file: BinaryIO) -> int:
         file.truncate(end)
         file.seek(end)
     return end
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`: one process at a time. The kernel releases it when its holder dies."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _end_of_last_line(file: BinaryIO, size: int) -> int:
