@@ -83,11 +83,14 @@ class Study:
         """The study as if it had been measured there."""
         return replace(self, target=target)
 
-    def export(self, choice: str, to: str | Path) -> Path:
-        """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`."""
+    def export(self, choice: str, to: str | Path, formats: Sequence[str] = ("native",)) -> Path:
+        """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`.
+
+        `formats`: native (always), onnx, pt2, standalone, mmseg, timm.
+        """
         from hrsearch.export import export
 
-        return export(to_pick_from(self.record, choice), choice, Path(to))
+        return export(to_pick_from(self.record, choice), choice, Path(to), formats)
 
 
 def search(

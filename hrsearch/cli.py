@@ -326,15 +326,28 @@ def export(
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
     on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
     storage: Storage = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="native (always), onnx, pt2, standalone, mmseg, timm; repeat it."),
+    ] = None,
 ) -> None:
-    """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
+    """Write a winner to a folder: its architecture, weights, training recipe and numbers, and other formats of it.
+
+    Every file is run and held against the network; one that computes something else: exit code 1.
+    """
+    from hrsearch.export import ExportFailed
     from hrsearch.export import export as write
     from hrsearch.study import read_study
     from hrsearch.targets import on_target
     from hrsearch.trust import to_pick_from
 
     record = read_study(_folder_of(study, storage))
-    folder = write(to_pick_from(on_target(record, on) if on else record, pick), pick, to)
+    try:
+        there = on_target(record, on) if on else record
+        folder = write(to_pick_from(there, pick), pick, to, formats or ())
+    except ExportFailed as error:
+        typer.echo(f"hrsearch: {error}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
 
@@ -343,16 +356,29 @@ def train(
     winner: Annotated[Path, typer.Argument(help="A folder that hrsearch export wrote.")],
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the schedule, instead of the recipe's.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="imagenet, ade20k, cityscapes, pascal_context, coco_pose, or a YAML file.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Weights to fine-tune, such as run/best.safetensors.")
+    ] = None,
+    image: Annotated[int | None, typer.Option(help="Side of the square training images, pixels.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeat it.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
 ) -> None:
     """Train an exported winner. The same command again resumes, or says that it is finished."""
     # Read when torch is loaded. Threads that wait spin otherwise, and where anything else wants the cores, training all
     # but stops: 60 steps took 21 s with this and more than 7 minutes without, beside another process on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from hrsearch.train import settings_of
     from hrsearch.train import train as run_training
 
-    result = run_training(winner, data=data, steps=steps, device=device)
-    typer.echo(result)
+    asked = {"data": data, "steps": steps, "recipe": recipe, "start": start, "image": image, "device": device}
+    result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(result)
 
 
 @app.command()

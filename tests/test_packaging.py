@@ -13,7 +13,11 @@ def test_the_wheel_carries_every_shipped_yaml(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         carried = set(wheel.namelist())
         wheel.extractall(tmp_path / "installed")
-    shipped = [path.relative_to(ROOT) for folder in ("spaces", "runners") for path in (ROOT / folder).rglob("*.yaml")]
+    shipped = [
+        path.relative_to(ROOT)
+        for folder in ("spaces", "runners", "recipes")
+        for path in (ROOT / folder).rglob("*.yaml")
+    ]
     assert len(shipped) > 5
     assert not [path for path in shipped if f"hrsearch/{path.as_posix()}" not in carried]
     code = "import hrsearch; print(hrsearch.load_space('hrvit').path); hrsearch.load_runner('laptop')"

@@ -39,10 +39,12 @@ def cluster() -> Iterator[Any]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])  # what is installed elsewhere
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
+        made: Any = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False}
+        )
     yield made
-    ray.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
-    made.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
+    ray.shutdown()
+    made.shutdown()
     if before is None:
         del os.environ["PYTHONPATH"]
     else:

@@ -1,6 +1,5 @@
 """Long training: what it writes, that a killed one ends as an uninterrupted one, and its mistakes."""
 
-import csv
 import signal
 import subprocess
 import sys
@@ -13,29 +12,18 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from trees import masks_tree
+from winners import ARCH, RECIPE, exported, require_same, table
 
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
 from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset, Split, load_dataset
 from hrsearch.proxy.feed import How
-from hrsearch.proxy.learning import Learner, Plan, learn
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
-from hrsearch.train import Recipe, TrainResult, _load, decoders, default_recipe, how_of, load_recipe, train
-
-ARCH = """
-task: segment
-net:
-  blocks: {fine: {kind: cross, window: 1, head_dim: 8, ratio: 2}}
-  stages:
-    - {link: conv_stem, channels: 8, stride: 4}
-    - {link: hrvit, channels: [8], depth: 1, block: fine, norm: layer}
-  head: {kind: segformer, width: 8}
-"""
-RECIPE = {
-    "image": 32, "train_images": 48, "val_images": 8, "batch": 8, "steps": 12, "warmup": 2, "rate": 5e-3, "every": 4,
-}  # fmt: skip
+from hrsearch.train import Recipe, TrainResult, decoders, default_recipe, how_of, load_recipe, train
+from hrsearch.train.start import begin_with
+from hrsearch.train.steps import Trainer, learn
 
 
 @pytest.fixture
@@ -45,30 +33,9 @@ def winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return exported(tmp_path / "winner")
 
 
-def exported(folder: Path, **changes: Any) -> Path:
-    """A folder as `hrsearch export` writes it, without weights."""
-    folder.mkdir()
-    (folder / "arch.yaml").write_text(ARCH)
-    (folder / "train.yaml").write_text(yaml.safe_dump(RECIPE | changes))
-    return folder
-
-
 def network_of(winner: Path, classes: int = 11) -> Network:
     torch.manual_seed(7)
     return build(load_arch(winner / "arch.yaml"), classes=classes)
-
-
-def table(winner: Path) -> list[dict[str, str]]:
-    """The rows of the metrics but for the seconds, which no two runs share."""
-    with (winner / "run/metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-
-
-def require_same(first: Path, second: Path) -> None:
-    assert table(first) == table(second)
-    ours, theirs = (load_file(winner / "run/best.safetensors") for winner in (first, second))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_training_writes_its_run(winner: Path) -> None:
@@ -81,7 +48,7 @@ def test_training_writes_its_run(winner: Path) -> None:
     assert result.best == max(float(row["miou"]) for row in rows)
     network_of(winner).load_state_dict(load_file(winner / "run/best.safetensors"))
     assert sorted(path.name for path in (winner / "run").iterdir()) == [
-        "best.safetensors", "checkpoint.pt", "metrics.csv",
+        "best.safetensors", "checkpoint.pt", "metrics.csv", "recipe.yaml",
     ]  # fmt: skip
 
 
@@ -134,10 +101,10 @@ def test_half_precision_resumes_too(winner: Path, tmp_path: Path, monkeypatch: p
     require_same(winner, whole)
 
 
-def stopped(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int, given: Split | None = None) -> float:
+def stopped(trainer: Trainer, data: Dataset, recipe: Recipe, *, step: int, given: Split) -> float:
     if step == 6:
         raise KeyboardInterrupt
-    return learn(learner, data, plan, step=step, seed=seed, given=given)
+    return learn(trainer, data, recipe, step=step, given=given)
 
 
 @pytest.mark.parametrize("classes", [11, 5])
@@ -146,7 +113,7 @@ def test_weights_are_taken_up_where_they_fit(winner: Path, classes: int) -> None
     found = network_of(winner, classes)
     write_weights(winner / "weights.safetensors", found)
     network = build(load_arch(winner / "arch.yaml"), classes=11)
-    _load(network, winner / "weights.safetensors")
+    begin_with(network, winner / "weights.safetensors")
     same = [torch.equal(tensor, found.state_dict()[name]) for name, tensor in network.state_dict().items()]
     assert same.count(False) == (0 if classes == 11 else 2)
     train(winner, steps=1, device="cpu")
@@ -186,7 +153,7 @@ def test_loss_that_is_not_finite_is_told(winner: Path) -> None:
     network = network_of(winner)
     network.load_state_dict({name: tensor * torch.nan for name, tensor in network.state_dict().items()})
     write_weights(winner / "weights.safetensors", network)
-    with pytest.raises(InputError, match=r"training failed: loss is nan at step 0; lower rate, batch or image"):
+    with pytest.raises(InputError, match=r"training failed: loss is nan at step 0; lower rate or image"):
         train(winner, device="cpu")
 
 
@@ -213,7 +180,7 @@ def test_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"steps": 0}, "steps: at least 1, but got 0"),
+        ({"steps": 0}, "steps: it should be greater than 0, but got 0"),
         ({"data": "absent"}, "data 'absent'"),
         ({"device": "abacus"}, "abacus"),
     ],
@@ -254,10 +221,10 @@ def test_own_data_is_augmented_and_validated_on_the_official_split(
     given: list[Split] = []
     datas: list[Dataset] = []
 
-    def seen(learner: Learner, data: Dataset, plan: Plan, **how: Any) -> float:
+    def seen(trainer: Trainer, data: Dataset, recipe: Recipe, **how: Any) -> float:
         given.append(how["given"])
         datas.append(data)
-        return learn(learner, data, plan, **how)
+        return learn(trainer, data, recipe, **how)
 
     monkeypatch.setattr("hrsearch.train.learn", seen)
     train(winner, device="cpu")

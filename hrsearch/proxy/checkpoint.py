@@ -69,5 +69,12 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     os.replace(partial, path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text."""
+    partial = _partial(path)
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")

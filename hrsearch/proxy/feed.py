@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hrsearch.proxy.augment import AUGMENT, mixed, pose, smoothed
+from hrsearch.proxy.augment import AUGMENT, erased, mixed, pose, smoothed
 from hrsearch.proxy.data.dataset import Dataset, Split
 from hrsearch.proxy.data.layout import Person
 from hrsearch.proxy.data.reading import ROOM, Sample, read
@@ -31,20 +31,29 @@ class How:
     smoothing: float = 0.0  # of the labels to classify
     from_files: bool = False  # augments the images as they lie on the disk, not the squares in memory
     workers: int = 0  # processes that decode and augment; 0: this one
+    erasing: float = 0.0  # of the images to classify, this share loses a part to noise
+    rank: int = 0  # of the processes that train together; each is given its part of every batch
+    ranks: int = 1
+
+    def part(self, batch: int) -> slice:
+        """Which of the places of a batch this process is given."""
+        size = batch // self.ranks
+        return slice(self.rank * size, (self.rank + 1) * size)
 
 
 def batches(data: Dataset, plan: Plan, how: How, *, seed: int, start: int = 0) -> Iterator[Split]:
     """The batches of the steps from `start` to the end of the plan."""
     if not how.augments:
+        part = how.part(plan.batch)
         plain = (batch_at(data, plan.batch, step=step, seed=seed) for step in range(start, plan.steps))
-        yield from (_soft(batch, data, how) for batch in plain)
+        yield from (_soft(Split(batch.images[part], batch.labels[part]), data, how) for batch in plain)
         return
     if start >= plan.steps:
         return
     count = len(data.files) if how.from_files else len(data.train)
     loader: DataLoader[Any] = DataLoader(
-        Augmented(data, how.from_files, seed),  # type: ignore[arg-type]
-        batch_sampler=Places(count, plan, seed, start),
+        Augmented(data, how, seed),  # type: ignore[arg-type]
+        batch_sampler=Places(count, plan, how.part(plan.batch), seed, start),
         num_workers=how.workers,
         prefetch_factor=AHEAD if how.workers else None,
     )
@@ -66,12 +75,13 @@ class Places:
 
     count: int
     plan: Plan
+    part: slice  # of each batch
     seed: int
     start: int
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.start, self.plan.steps):
-            places = range(step * self.plan.batch, (step + 1) * self.plan.batch)
+            places = range(step * self.plan.batch, (step + 1) * self.plan.batch)[self.part]
             yield list(zip(places, indices_at(places, self.count, self.seed).tolist(), strict=True))
 
     def __len__(self) -> int:
@@ -83,7 +93,7 @@ class Augmented:
     """The images of a data set by place and index, each augmented as its place and the seed say."""
 
     data: Dataset
-    from_files: bool
+    how: How
     seed: int
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -91,10 +101,11 @@ class Augmented:
         side = self.data.train.images.shape[-1]
         augment = partial(pose, swap=self.data.swap) if self.data.task == "pose" else AUGMENT[self.data.task]
         random = np.random.default_rng((self.seed, place))
-        return augment(self._sample(index, side), side, random, mirrors=self.data.mirrors)
+        image, label = augment(self._sample(index, side), side, random, mirrors=self.data.mirrors)
+        return (erased(image, random) if random.random() < self.how.erasing else image), label
 
     def _sample(self, index: int, side: int) -> Sample:
-        if self.from_files:
+        if self.how.from_files:
             # Of a person or a small part of an image, more pixels are wanted than of the whole.
             return read(self.data.files[index], len(self.data.classes), side if self.data.task == "segment" else None)
         return sample_of(self.data.train, index)

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.proxy.data.dataset import Dataset, Split
+from hrsearch.proxy.groups import USUAL, Groups, groups_of
 from hrsearch.proxy.muon import Muon, is_mixing
 from hrsearch.proxy.tasks import LEARNING, moved_pixels
 from hrsearch.runner import DECAY
@@ -66,13 +67,15 @@ class Learner:
     device: torch.device
 
 
-def learner_of(network: nn.Module, data: Dataset, plan: Plan, device: torch.device | str) -> Learner:
+def learner_of(
+    network: nn.Module, data: Dataset, plan: Plan, device: torch.device | str, groups: Groups = USUAL
+) -> Learner:
     """The network on its device, channels last in memory, with a fresh optimiser."""
     device = torch.device(device)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Learner(
         network,
-        optimizers_of(network, plan),
+        optimizers_of(network, plan, groups),
         torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16"),
         LEARNING[data.task].weights(data.train_labels, len(data.classes), plan.balance).to(device),
         device,
@@ -87,31 +90,48 @@ def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int, 
     Auxiliary predictions of the head, which only training asks for, add to it. A prediction that is none of the
     data's task is an InputError.
     """
-    torch.manual_seed(_mixed(seed, step))  # of what the network draws: dropped paths, dropout
+    torch.manual_seed(mixed_seed(seed, step))  # of what the network draws: dropped paths, dropout
     learner.network.train()
     batch = batch_at(data, plan.batch, step=step, seed=seed) if given is None else given
     batch = batch.to(learner.device)
-    for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
-        group["lr"] = plan.rate * rate_factor(plan, step)
-    with _autocast(learner.device, plan.precision):
-        predictions = _predictions(learner.network, seen(batch.images, data, plan.zoom))
-    loss = _loss(predictions, batch, data, learner.weights)
-    value = float(loss.item())
-    if not math.isfinite(value):
-        raise CandidateFailed(f"loss is {value} at step {step}")
-    _descend(learner, loss, plan.clip)
+    set_rate(learner, plan.rate * rate_factor(plan, step))
+    with autocast(learner.device, plan.precision):
+        predictions = predictions_of(learner.network, seen(batch.images, data, plan.zoom))
+    loss = weighted(losses_of(predictions, batch, data, learner.weights))
+    value = finite(loss, step)
+    learner.network.zero_grad(set_to_none=True)
+    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    descend(learner, plan.clip)
     return value
 
 
-def _predictions(network: nn.Module, images: Tensor) -> list[Tensor]:
+def set_rate(learner: Learner, rate: float) -> None:
+    """Learn at this rate, some groups of parameters at a multiple of it."""
+    for group in (group for optimizer in learner.optimizers for group in optimizer.param_groups):
+        group["lr"] = rate * group.get("factor", 1.0)
+
+
+def finite(loss: Tensor, step: int) -> float:
+    """The loss as a number; CandidateFailed if it is not finite."""
+    value = float(loss.item())
+    if not math.isfinite(value):
+        raise CandidateFailed(f"loss is {value} at step {step}")
+    return value
+
+
+def predictions_of(network: nn.Module, images: Tensor) -> list[Tensor]:
     """The prediction, then the auxiliary ones of a head that has them."""
     predict: Callable[[Tensor], list[Tensor]] | None = getattr(network, "predictions", None)
     return [network(images)] if predict is None else predict(images)
 
 
-def _loss(predictions: list[Tensor], batch: Split, data: Dataset, weights: Tensor) -> Tensor:
-    learning = LEARNING[data.task]
-    losses = [learning.loss(_checked(each, data), batch, weights) for each in predictions]
+def losses_of(predictions: list[Tensor], batch: Split, data: Dataset, weights: Tensor) -> list[Tensor]:
+    """The loss of each prediction, a mean over the batch; one that is none of the data's task is an InputError."""
+    return [LEARNING[data.task].loss(_checked(each, data), batch, weights) for each in predictions]
+
+
+def weighted(losses: list[Tensor]) -> Tensor:
+    """The loss of the prediction and, at their weight, of the auxiliary ones."""
     return losses[0] if len(losses) == 1 else losses[0] + AUXILIARY * torch.stack(losses[1:]).sum()
 
 
@@ -128,9 +148,8 @@ def _checked(prediction: Tensor, data: Dataset) -> Tensor:
     return prediction
 
 
-def _descend(learner: Learner, loss: Tensor, clip: float) -> None:
-    learner.network.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+def descend(learner: Learner, clip: float) -> None:
+    """Clip the gradients that the parameters have, and take the optimisers' steps."""
     for optimizer in learner.optimizers:
         if isinstance(optimizer, Muon):
             optimizer.take_gradients()
@@ -155,21 +174,16 @@ def rate_factor(plan: Plan, step: int) -> float:
     return min(1.0, (plan.steps - step) / (DECAY * plan.steps))
 
 
-def optimizers_of(network: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
+def optimizers_of(network: nn.Module, plan: Plan, groups: Groups = USUAL) -> tuple[torch.optim.Optimizer, ...]:
     """AdamW (Loshchilov and Hutter, 2019) for all, or Muon for what mixes channels and AdamW for the rest.
 
-    Biases and norms, which have one dimension, are not decayed.
+    `groups` says which parameters AdamW does not decay: usually biases and norms, which have one dimension.
     """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    mixing = [parameter for parameter in trained if plan.optimizer == "muon" and is_mixing(parameter)]
-    known = set(map(id, mixing))
-    rest = [parameter for parameter in trained if id(parameter) not in known]
-    groups = [
-        {"params": [parameter for parameter in rest if parameter.ndim > 1], "weight_decay": plan.decay},
-        {"params": [parameter for parameter in rest if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    adamw = torch.optim.AdamW(groups, lr=plan.rate, fused=True)
-    return (adamw, Muon(mixing, rate=plan.rate, decay=plan.decay)) if mixing else (adamw,)
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    mixing = {name: each for name, each in trained.items() if plan.optimizer == "muon" and is_mixing(each)}
+    rest = {name: each for name, each in trained.items() if name not in mixing}
+    adamw = torch.optim.AdamW(groups_of(network, rest, plan.decay, groups), lr=plan.rate, fused=True)
+    return (adamw, Muon(list(mixing.values()), rate=plan.rate, decay=plan.decay)) if mixing else (adamw,)
 
 
 def batch_at(data: Dataset, batch: int, *, step: int, seed: int) -> Split:
@@ -179,18 +193,20 @@ def batch_at(data: Dataset, batch: int, *, step: int, seed: int) -> Split:
     found = Split(data.train.images[indices], data.train.labels[indices])
     if step * batch < count:
         return found
-    generator = Generator().manual_seed(_mixed(seed, step))
+    generator = Generator().manual_seed(mixed_seed(seed, step))
     return augmented(found, task=data.task, mirrors=data.mirrors, generator=generator, swap=data.swap)
 
 
 def indices_at(places: range, count: int, seed: int) -> Tensor:
     """(B,) which images stand at these places of an endless row of epochs, each in an order of its own."""
     epochs = {place // count for place in places}
-    orders = {epoch: torch.randperm(count, generator=Generator().manual_seed(_mixed(seed, epoch))) for epoch in epochs}
+    orders = {
+        epoch: torch.randperm(count, generator=Generator().manual_seed(mixed_seed(seed, epoch))) for epoch in epochs
+    }
     return torch.stack([orders[place // count][place % count] for place in places])
 
 
-def _mixed(seed: int, number: int) -> int:
+def mixed_seed(seed: int, number: int) -> int:
     """A seed for each step or epoch of each seed."""
     return seed * 1_000_003 + number
 
@@ -229,20 +245,24 @@ def seen(images: Tensor, data: Dataset, zoom: tuple[float, float]) -> Tensor:
     return F.interpolate(found, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-@torch.no_grad()
 def validate(learner: Learner, data: Dataset, plan: Plan) -> float:
     """The metric of the data's task over the validation images, in 0..1: mean IoU, top-1 or PCK."""
-    learner.network.eval()
+    return LEARNING[data.task].value(tally(learner.network, data, plan, learner.device))
+
+
+@torch.no_grad()
+def tally(network: nn.Module, data: Dataset, plan: Plan, device: torch.device, turn: int = 0, turns: int = 1) -> Tensor:
+    """The counts behind the metric; of every `turns`-th batch from number `turn` on. They add up to those of all."""
+    network.eval()
     learning = LEARNING[data.task]
+    batches = list(zip(*(torch.split(each, plan.batch) for each in (data.val.images, data.val.labels)), strict=True))
     counts = []
-    for images, labels in zip(
-        torch.split(data.val.images, plan.batch), torch.split(data.val.labels, plan.batch), strict=True
-    ):
-        batch = Split(images, labels).to(learner.device)
-        with _autocast(learner.device, plan.precision):
-            prediction = learner.network(seen(batch.images, data, plan.zoom))
+    for images, labels in batches[turn % len(batches) :: turns]:
+        batch = Split(images, labels).to(device)
+        with autocast(device, plan.precision):
+            prediction = network(seen(batch.images, data, plan.zoom))
         counts.append(learning.tally(_checked(prediction, data).float(), batch))
-    return learning.value(torch.stack(counts).sum(dim=0))
+    return torch.stack(counts).sum(dim=0) * (turn < len(batches))  # whoever is given none counts one for nothing
 
 
 @contextmanager
@@ -257,5 +277,6 @@ def memory_watched() -> Iterator[None]:
         raise
 
 
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """In which forward passes are in half precision, if that is the plan's."""
     return torch.autocast(device.type, dtype=TYPES[precision], enabled=precision != "fp32")

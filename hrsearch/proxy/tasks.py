@@ -26,7 +26,8 @@ class Learning:
     metric: str
     dimensions: int  # of a prediction
     weights: Callable[[Tensor, int, float], Tensor]  # labels, classes, balance -> (C,)
-    loss: Callable[[Tensor, Split, Tensor], Tensor]  # prediction, the batch, (C,) weights -> ()
+    loss: Callable[[Tensor, Split, Tensor], Tensor]  # prediction, the batch, (C,) weights -> (), a weighted mean
+    weight: Callable[[tuple[int, ...], Split, Tensor], Tensor]  # a prediction's shape, ... -> (), what it is divided by
     tally: Callable[[Tensor, Split], Tensor]  # prediction, the batch -> counts that add up over batches
     value: Callable[[Tensor], float]  # their sum -> the metric, in 0..1
     moved: Callable[[Tensor, int, int, int], Tensor]  # labels, pixels down and across, S -> labels
@@ -49,8 +50,20 @@ def balanced(labels: Tensor, classes: int, balance: float) -> Tensor:
 
 def shares_of(labels: Tensor, classes: int, height: int, width: int) -> Tensor:
     """(B, C, h, w): the share of each class in the pixels (B, S, S) under a cell; sums to 1 less the ignored share."""
+    side = labels.shape[-1] // max(width, 1)
+    if labels.shape[1:] == (height * side, width * side):
+        return _counted(labels, classes, side) / side**2
     known = F.one_hot(labels.long().clamp(max=classes), classes + 1)[..., :classes]
     return F.adaptive_avg_pool2d(known.permute(0, 3, 1, 2).float(), (height, width))
+
+
+def _counted(labels: Tensor, classes: int, side: int) -> Tensor:
+    """(B, C, h, w): pixels of each class in cells of `side` pixels, without a tensor of pixels times classes."""
+    count, height, width = labels.shape[0], labels.shape[1] // side, labels.shape[2] // side
+    cells = labels.long().clamp(max=classes).reshape(count, height, side, width, side)
+    cells = cells.permute(0, 2, 4, 1, 3).reshape(count, side**2, height, width)
+    found = torch.zeros(count, classes + 1, height, width, device=labels.device)
+    return found.scatter_add_(1, cells, torch.ones_like(cells, dtype=found.dtype))[:, :classes]
 
 
 def segment_loss(logits: Tensor, batch: Split, weights: Tensor) -> Tensor:
@@ -60,6 +73,11 @@ def segment_loss(logits: Tensor, batch: Split, weights: Tensor) -> Tensor:
     """
     shares = shares_of(batch.labels, logits.shape[1], *logits.shape[2:]) * weights[:, None, None]
     return -(shares * logits.float().log_softmax(dim=1)).sum() / shares.sum().clamp(min=1e-6)
+
+
+def segment_weight(shape: tuple[int, ...], batch: Split, weights: Tensor) -> Tensor:
+    """() what `segment_loss` divides by, for logits of that shape."""
+    return (shares_of(batch.labels, *shape[1:]) * weights[:, None, None]).sum()
 
 
 def segment_tally(logits: Tensor, batch: Split) -> Tensor:
@@ -74,6 +92,12 @@ def classify_loss(logits: Tensor, batch: Split, weights: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), batch.labels, weights)
     shares = batch.labels * weights
     return -(shares * logits.float().log_softmax(dim=1)).sum() / shares.sum().clamp(min=1e-6)
+
+
+def classify_weight(shape: tuple[int, ...], batch: Split, weights: Tensor) -> Tensor:
+    """() what `classify_loss` divides by."""
+    soft = batch.labels.is_floating_point()
+    return (batch.labels * weights).sum() if soft else weights[batch.labels].sum()
 
 
 def classify_tally(logits: Tensor, batch: Split) -> Tensor:
@@ -92,6 +116,12 @@ def pose_loss(heatmaps: Tensor, batch: Split, weights: Tensor) -> Tensor:
     seen = batch.labels[..., 2][..., None, None] * weights[:, None, None]
     error = ((heatmaps.float() - targets).square() * seen).sum()
     return error / (targets.square() * seen).sum().clamp(min=1e-6)
+
+
+def pose_weight(shape: tuple[int, ...], batch: Split, weights: Tensor) -> Tensor:
+    """() what `pose_loss` divides by, for heatmaps of that shape."""
+    seen = batch.labels[..., 2][..., None, None] * weights[:, None, None]
+    return (gaussians(batch, shape[2], shape[3]).square() * seen).sum()
 
 
 def gaussians(batch: Split, height: int, width: int) -> Tensor:
@@ -158,6 +188,7 @@ LEARNING = {
         dimensions=4,
         weights=class_weights,
         loss=segment_loss,
+        weight=segment_weight,
         tally=segment_tally,
         value=mean_iou,
         moved=lambda labels, down, across, side: moved_pixels(labels, down, across, IGNORE),
@@ -168,6 +199,7 @@ LEARNING = {
         dimensions=2,
         weights=balanced,
         loss=classify_loss,
+        weight=classify_weight,
         tally=classify_tally,
         value=share_of,
         moved=lambda labels, down, across, side: labels,
@@ -178,6 +210,7 @@ LEARNING = {
         dimensions=4,
         weights=lambda labels, classes, balance: torch.ones(classes),
         loss=pose_loss,
+        weight=pose_weight,
         tally=pose_tally,
         value=share_of,
         moved=moved_keypoints,

@@ -68,7 +68,7 @@ def _positioned(weights: dict[str, Tensor], ours: Weights) -> dict[str, Tensor]:
         elif not key.endswith(".relative_position_bias_table"):
             out[key] = value
         elif key in ours:
-            out[key] = _resized(value, len(ours[key]))
+            out[key] = resized_positions(value, len(ours[key]))
     return out
 
 
@@ -77,7 +77,7 @@ def _require_index(key: str, index: Tensor) -> None:
         raise InputError(f"weights: {key} {list(index.shape)} is not the index of a square window's positions")
 
 
-def _resized(table: Tensor, rows: int) -> Tensor:
+def resized_positions(table: Tensor, rows: int) -> Tensor:
     """The table of another window, each column as an image: (rows, heads)."""
     side, wanted = math.isqrt(len(table)), math.isqrt(rows)
     if side == wanted or side * side != len(table) or table.ndim != 2:

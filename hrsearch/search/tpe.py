@@ -1,4 +1,4 @@
-"""TPE that finds the knobs which all trials share as Optuna does, in a fraction of the time."""
+"""TPE that finds the knobs which all trials share as Optuna does, in less time."""
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler
@@ -11,8 +11,8 @@ LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 class QuickTPE(TPESampler):
     """Multivariate TPE over categories.
 
-    Optuna's compares every choice of every knob of every trial in Python, which was half of a proposal at 200 trials;
-    here two tuples of choices are compared at once.
+    Optuna's compares every choice of every knob of every trial in Python; here two tuples of choices are compared at
+    once. `benchmarks/workers.py` measures what that saves.
     """
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -1,33 +1,45 @@
 """Trains an exported network in earnest, and goes on where an earlier run of the same recipe stopped."""
 
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import yaml
 from tqdm import tqdm
 
-from hrsearch.build import Network, build
+from hrsearch.build import build
 from hrsearch.errors import CandidateFailed, InputError
-from hrsearch.proxy.checkpoint import Row, read_state, restore, state_of, write_rows, write_state, write_weights
+from hrsearch.proxy.checkpoint import Row, read_state, write_rows, write_state, write_text, write_weights
 from hrsearch.proxy.data import Dataset, is_made, load_dataset
 from hrsearch.proxy.feed import How, batches
-from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, rate_factor, validate
+from hrsearch.proxy.groups import Groups
+from hrsearch.proxy.learning import learner_of, memory_watched, tally
 from hrsearch.proxy.tasks import LEARNING
 from hrsearch.space import load_arch, load_task
-from hrsearch.train.recipe import Recipe, default_recipe, load_recipe
+from hrsearch.train.averaging import Average
+from hrsearch.train.board import Show, board
+from hrsearch.train.checkpointing import checkpointed
+from hrsearch.train.distill import require_classes
+from hrsearch.train.distributed import Team, require_even, shared, team_of, with_shared_norms
+from hrsearch.train.evaluate import require_segments, tested
+from hrsearch.train.fits import Needs, free_bytes, require_room
+from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, settings_of
+from hrsearch.train.schedule import rate_at
+from hrsearch.train.start import begin_with, file_of
+from hrsearch.train.steps import Trainer, learn
 
-__all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "train"]
+__all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "settings_of", "train"]
 
 SAMPLED = 512  # training images kept as squares for the statistics where all are read from their files
-WEIGHTS = "weights.safetensors"
-RUN = "run"  # the folder of all that training writes
-BEST, CHECKPOINT, METRICS = "best.safetensors", "checkpoint.pt", "metrics.csv"
+RUN = "run"  # the folder of all that training writes; of a fine-tuning: with its image size behind
+BEST, CHECKPOINT, METRICS, TEST = "best.safetensors", "checkpoint.pt", "metrics.csv", "test.json"
+RECIPE = "recipe.yaml"  # what was trained by, every key of it
+CHANGEABLE = {"patience", "tensorboard", "test", "test_scales", "test_flip", "checkpointing", "compile"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +52,12 @@ class TrainResult:
     value: float  # over the validation images at the end
     best: float  # and at its best
     best_step: int
+    tested: float | None = None  # mIoU of the best over whole images, where the recipe asks for it
 
     def __str__(self) -> str:
         best = f"best {self.best:.3f} at step {self.best_step:,}, weights in {self.folder / BEST}"
-        return f"{self.metric} {self.value:.3f} after {self.steps:,} steps; {best}"
+        whole = "" if self.tested is None else f"; {self.metric} {self.tested:.3f} on whole images ({TEST})"
+        return f"{self.metric} {self.value:.3f} after {self.steps:,} steps; {best}{whole}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,12 @@ class Run:
     data: Dataset
     how: How  # its batches are made
     digest: str  # of the architecture
-    learner: Learner
+    trainer: Trainer
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return self.trainer.team
 
     @property
     def metric(self) -> str:
@@ -68,26 +87,61 @@ class Run:
         return self.metric.lower()
 
 
-def train(folder: Path, *, data: str | None = None, steps: int | None = None, device: str | None = None) -> TrainResult:
-    """Train the network of an exported folder by its `train.yaml`; `data` and `steps` replace what that says.
+def train(
+    folder: Path,
+    *,
+    data: str | None = None,
+    steps: int | None = None,
+    device: str | None = None,
+    recipe: str | None = None,
+    start: str | None = None,
+    image: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train the network of an exported folder by its `train.yaml`, or over that by a `recipe`: a paper's, or a file.
 
-    Writes `run/metrics.csv`, `run/best.safetensors` and checkpoints. The same call again goes on from the last
-    checkpoint and ends as an uninterrupted run would, or returns at once what a finished one has reached. Mistakes, a
-    loss that is not finite and memory that runs out are InputErrors.
+    `data`, `steps`, `start`, `image` and any of the `settings` replace what the recipe says. With a `start` it is a
+    fine-tuning, beside the first training's files.
+
+    Writes `run/metrics.csv`, `run/recipe.yaml`, `run/best.safetensors` and checkpoints. The same call again goes on
+    from the last checkpoint and ends as an uninterrupted run would, or returns at once what a finished one has reached.
+    Processes that torchrun starts train together. Mistakes, a loss that is not finite and memory that runs out, or
+    would, are InputErrors.
     """
     if not (folder / "arch.yaml").is_file():
         raise InputError(f"{folder}: holds no arch.yaml; give a folder that hrsearch export wrote")
-    recipe = load_recipe(folder / "train.yaml", data=data, steps=steps)
-    (folder / RUN).mkdir(exist_ok=True)
-    try:
-        with memory_watched():
-            run = _prepared(folder, recipe, _device(device))
-            rows = _resumed(run)
-            for row in _rows(run, rows):
-                rows = [*rows, row]
-                _keep(run, rows)
-    except CandidateFailed as error:
-        raise InputError(f"{folder}: training failed: {error}; lower rate, batch or image in train.yaml") from None
+    given = {**(settings or {}), "data": data, "steps": steps, "image": image, "start": start}
+    asked = load_recipe(
+        folder / "train.yaml",
+        named=recipe,
+        arch=load_arch(folder / "arch.yaml"),
+        task=load_task(folder / "arch.yaml"),
+        settings=given,
+    )
+    where = _device(device)
+    out = folder / (RUN if start is None else f"{RUN}-{asked.image}")
+    out.mkdir(exist_ok=True)
+    with team_of(where.type) as team:
+        place = torch.device("cuda", team.local) if where.type == "cuda" and team.size > 1 else where
+        try:
+            with memory_watched():
+                return _trained(_prepared(folder, out, asked, place, team))
+        except CandidateFailed as error:
+            told = "lower rate or image, or raise accumulate, in train.yaml or by --set"
+            raise InputError(f"{folder}: training failed: {error}; {told}") from None
+
+
+def _trained(run: Run) -> TrainResult:
+    rows = _resumed(run)
+    show: Show | None = None
+    if run.recipe.tensorboard and run.team.leads:
+        show = board(run.folder / "board", int(rows[-1]["step"]) if rows else 0)
+    for row in _rows(run, rows):
+        rows = [*rows, row]
+        if run.team.leads:
+            _keep(run, rows)
+        if show:
+            show(row)
     return _result(run, rows)
 
 
@@ -102,58 +156,75 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _prepared(folder: Path, recipe: Recipe, device: torch.device) -> Run:
+def _prepared(folder: Path, out: Path, recipe: Recipe, device: torch.device, team: Team) -> Run:
     task = load_task(folder / "arch.yaml")
-    how = how_of(recipe, task, device)
-    data = load_dataset(
-        recipe.data,
-        image=recipe.image,
-        train_images=recipe.train_images,
-        val_images=recipe.val_images,
-        task=task,
-        split="official",
-        decoded=SAMPLED if how.from_files else None,
-    )
+    require_classes(recipe, task)
+    require_segments(recipe, task)
+    require_even(team, recipe.batch, recipe.accumulate)
+    how = how_of(recipe, task, device, team)
+    with team.leader_first():
+        data = load_dataset(
+            recipe.data,
+            image=recipe.image,
+            train_images=recipe.train_images,
+            val_images=recipe.val_images,
+            task=task,
+            split="official",
+            decoded=SAMPLED if how.from_files else None,
+        )
+    recipe = recipe.timed(len(data.files) or len(data.train))
+    trainer = _trainer(folder, out, recipe, data, device, team)
+    arch: str = load_arch(folder / "arch.yaml").digest()
+    return Run(out, recipe, data, how, arch, trainer)
+
+
+def _trainer(folder: Path, out: Path, recipe: Recipe, data: Dataset, device: torch.device, team: Team) -> Trainer:
+    """The network with its weights to begin with, once a step is known to fit; its average, its norms, its team."""
     torch.manual_seed(recipe.seed)
     network = build(load_arch(folder / "arch.yaml"), classes=len(data.classes), drop_path=recipe.drop_path)
-    if recipe.start == "weights" and (folder / WEIGHTS).is_file():
-        _load(network, folder / WEIGHTS)
-    return Run(folder / RUN, recipe, data, how, network.arch.digest(), learner_of(network, data, recipe, device))
+    path = file_of(recipe.start, folder)
+    if path is not None:
+        begin_with(network, path)
+    average = Average(network.to(device), recipe.ema) if recipe.ema else None
+    if recipe.checkpointing:
+        checkpointed(network)
+    if team.leads and not (out / CHECKPOINT).exists():  # what has begun here did fit
+        require_room(Needs(network.cpu(), recipe, team), free_bytes(device, team))
+    if recipe.sync_bn:
+        with_shared_norms(network, team, device)
+    groups = Groups(recipe.undecayed, recipe.head_rate)
+    learner = learner_of(network, data, recipe, device, groups)
+    return Trainer(learner, shared(network, team, device, compiled=recipe.compile), average, team)
 
 
-def how_of(recipe: Recipe, task: str, device: torch.device) -> How:
+def how_of(recipe: Recipe, task: str, device: torch.device, team: Team | None = None) -> How:
     """How its batches are made: a person's own images are augmented as they lie on the disk, by other processes."""
     is_own = not is_made(recipe.data)
     if recipe.augment not in ("auto", "none", task):
         raise InputError(f"augment: {recipe.augment!r} is not for task {task!r}; give auto, none or {task}")
     augments = recipe.augment == task or (recipe.augment == "auto" and is_own)
-    workers = decoders(device.type) if augments else 0
-    return How(augments=augments, smoothing=recipe.smoothing, from_files=augments and is_own, workers=workers)
+    team = team or Team()
+    return How(
+        augments=augments,
+        smoothing=recipe.smoothing,
+        from_files=augments and is_own,
+        workers=decoders(device.type, team.here) if augments else 0,
+        erasing=recipe.erasing,
+        rank=team.rank,
+        ranks=team.size,
+    )
 
 
-def decoders(kind: str) -> int:
-    """Processes that decode and augment beside a training on such a device: on a CPU it needs the cores itself."""
-    cores = os.cpu_count() or 1
+def decoders(kind: str, trainings: int = 1) -> int:
+    """Processes that decode and augment beside each of so many trainings: on a CPU these need the cores themselves."""
+    cores = (os.cpu_count() or 1) // trainings
     return max(cores - 2, 1) if kind == "cuda" else max(cores // 4, 1)
-
-
-def _load(network: Network, path: Path) -> None:
-    """Load weights; a classifier for another number of classes stays as it was drawn."""
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    own = network.state_dict()
-    other = sorted(found.keys() ^ own.keys())
-    if other:
-        raise InputError(f"{path}: weights of another network ({other[0]} is in one of them only)")
-    network.load_state_dict(own | {name: tensor for name, tensor in found.items() if tensor.shape == own[name].shape})
 
 
 def _resumed(run: Run) -> list[Row]:
     """The rows up to the last checkpoint, from which the learner goes on."""
     path = run.folder / CHECKPOINT
-    state = read_state(path, run.learner.device)
+    state = read_state(path, run.trainer.learner.device)
     if state is None:
         return []
     theirs = state["identity"]
@@ -161,58 +232,99 @@ def _resumed(run: Run) -> list[Row]:
         if theirs.get(key) != value:
             changed = f"{key}: {theirs.get(key)} is now {value}"
             raise InputError(f"{path}: another training ({changed}); remove {run.folder} to start anew")
-    restore(run.learner, state)
+    run.trainer.restore(state)
     rows: list[Row] = state["rows"]
     return rows
 
 
 def _identity(run: Run) -> dict[str, Any]:
     """What must not change within one training."""
-    return {**run.recipe.model_dump(), "split": run.data.split, "arch": run.digest}
+    return {**run.recipe.model_dump(exclude=CHANGEABLE), "split": run.data.split, "arch": run.digest}
 
 
-def _rows(run: Run, earlier: list[Row]) -> Iterator[Row]:
+def _rows(run: Run, earlier: Sequence[Row]) -> Iterator[Row]:
     """Train; what is to be said of every `recipe.every` steps, and of the end."""
-    recipe = run.recipe
-    start = int(earlier[-1]["step"]) if earlier else 0
-    clock = time.perf_counter() - (earlier[-1]["seconds"] if earlier else 0)
+    recipe, rows = run.recipe, list(earlier)
+    start = int(rows[-1]["step"]) if rows else 0
+    clock = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
+    if _is_spent(run, rows):
+        return
     losses: list[float] = []
-    with tqdm(total=recipe.steps, initial=start, unit="step", disable=None) as bar:
+    with tqdm(total=recipe.steps, initial=start, unit="step", disable=None if run.team.leads else True) as bar:
         given = batches(run.data, recipe, run.how, seed=recipe.seed, start=start)
         for step, batch in enumerate(given, start):
-            losses.append(learn(run.learner, run.data, recipe, step=step, seed=recipe.seed, given=batch))
+            losses.append(learn(run.trainer, run.data, recipe, step=step, given=batch))
             bar.update()
             if (step + 1) % recipe.every and step + 1 < recipe.steps:
                 continue
             row = {
                 "step": step + 1,
                 "loss": sum(losses) / len(losses),
-                "rate": recipe.rate * rate_factor(recipe, step),
-                run.column: validate(run.learner, run.data, recipe),
+                "rate": rate_at(recipe, step),
+                **_scores(run),
                 "seconds": round(time.perf_counter() - clock, 3),
             }
             losses.clear()
             bar.set_postfix({"loss": f"{row['loss']:.3f}", run.metric: f"{row[run.column]:.3f}"})
             yield row
+            rows.append(row)
+            if _is_spent(run, rows):
+                return
+
+
+def _scores(run: Run) -> dict[str, float]:
+    """The score by its column; beside an average's that of the weights as they are."""
+    trainer, learning = run.trainer, LEARNING[run.data.task]
+    networks = {run.column: trainer.judged}
+    if trainer.average:
+        networks[f"{run.column}_unaveraged"] = trainer.learner.network
+    turns = (run.team.rank, run.team.size)
+    counts = {
+        name: tally(network, run.data, run.recipe, trainer.learner.device, *turns) for name, network in networks.items()
+    }
+    return {name: learning.value(run.team.summed(count)) for name, count in counts.items()}
+
+
+def _is_spent(run: Run, rows: Sequence[Row]) -> bool:
+    """Whether the last validations, as many as the recipe's patience, have brought nothing better."""
+    patience = run.recipe.patience
+    return bool(rows and patience) and len(rows) - 1 - rows.index(_best(run, rows)) >= patience
 
 
 def _keep(run: Run, rows: list[Row]) -> None:
     """The best weights first: a run killed before the checkpoint writes them again, the same."""
     if rows[-1] is _best(run, rows):
-        write_weights(run.folder / BEST, run.learner.network)
-    state = {
-        "identity": _identity(run),
-        "rows": rows,
-        **state_of(run.learner),
-    }
-    write_state(run.folder / CHECKPOINT, state)
+        write_weights(run.folder / BEST, run.trainer.judged)
+    write_state(run.folder / CHECKPOINT, {"identity": _identity(run), "rows": rows, **run.trainer.state()})
     write_rows(run.folder / METRICS, rows)
+    write_text(run.folder / RECIPE, yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False))
 
 
-def _best(run: Run, rows: list[Row]) -> Row:
+def _best(run: Run, rows: Sequence[Row]) -> Row:
     return max(rows, key=lambda row: row[run.column])
 
 
 def _result(run: Run, rows: list[Row]) -> TrainResult:
     last, best = rows[-1], _best(run, rows)
-    return TrainResult(run.folder, int(last["step"]), run.metric, last[run.column], best[run.column], int(best["step"]))
+    value, top, steps = last[run.column], best[run.column], int(last["step"])
+    return TrainResult(run.folder, steps, run.metric, value, top, int(best["step"]), _tested(run))
+
+
+def _tested(run: Run) -> float | None:
+    """The recipe's test of the best weights: done once, then read."""
+    recipe, path = run.recipe, run.folder / TEST
+    if recipe.test == "none":
+        return None
+    said = {"image": recipe.image, **{key: getattr(recipe, key) for key in ("test", "test_scales", "test_flip")}}
+    how = json.loads(json.dumps(said))
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["how"] == how:
+            return float(known["miou"])
+    network = run.trainer.judged
+    with run.team.leader_first():
+        begin_with(network, run.folder / BEST)
+    value = tested(network, run.data, recipe, run.trainer.learner.device, run.team)
+    if run.team.leads:
+        write_text(path, json.dumps({"miou": value, "how": how}, indent=2))
+    return value

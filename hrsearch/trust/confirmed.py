@@ -38,7 +38,7 @@ def confirmed(record: Record) -> Record:
         for trial in record.trained
         if trial.number in scores
     )
-    return dataclasses.replace(record, name=f"{record.name}, confirmed", trials=trials) if trials else record
+    return dataclasses.replace(record, trials=trials) if trials else record
 
 
 def to_pick_from(record: Record, choice: str) -> Record:

@@ -57,6 +57,7 @@ class Dataset:
     task: str = "segment"  # what the labels are for
     swap: tuple[int, ...] = ()  # the keypoint that each one is once the image is mirrored; none: itself
     files: tuple[Item, ...] = ()  # a person's own: all training images; `train` may hold the first of them only
+    val_files: tuple[Item, ...] = ()  # and those to validate on, of which `val` holds squares
 
     @property
     def train_labels(self) -> Tensor:

@@ -34,8 +34,8 @@ def folder(
     "proxy" takes training and validation images from the training split, "official" the validation images from the
     official one (see `split`). At most `train_images` and `val_images` are taken, at random. The middle square of each
     image, or the square around the person, is resized to `image` pixels. `decoded` is how many training images are
-    kept so at most, by default all; `Dataset.files` names all that are taken. A folder of no layout, and wrong items
-    among those taken, are InputErrors.
+    kept so at most, by default all; `Dataset.files` and `val_files` name all that are taken. A folder of no
+    layout, and wrong items among those taken, are InputErrors.
     """
     layout, root = found_in(path, task, LAYOUTS)
     parts = parts_of(layout, root, split, seed)
@@ -60,7 +60,7 @@ def folder(
 
     # By what the split is and when its files were last changed: what is mended without a change of size is read again.
     found = stored(f"folder-{identity}-{state}-{image}px-{len(kept)}", make)
-    return replace(found, files=train)
+    return replace(found, files=train, val_files=val)
 
 
 def has_official_split(path: Path, task: str) -> bool:

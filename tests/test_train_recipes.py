@@ -1,0 +1,205 @@
+"""Recipes: the papers' by name and family, what a call sets, the schedules, the groups of parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from winners import ARCH, exported, table
+
+from hrsearch.document import shipped_folder
+from hrsearch.errors import InputError
+from hrsearch.nets.hrformer import RelativePosition
+from hrsearch.proxy.augment import erased
+from hrsearch.proxy.groups import Groups, groups_of
+from hrsearch.proxy.learning import rate_factor
+from hrsearch.space import load_arch
+from hrsearch.train import Recipe, load_recipe, settings_of, train
+from hrsearch.train.recipe import FAMILIES, Shipped, family_of
+from hrsearch.train.schedule import rate_at
+
+SHIPPED = sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml"))
+NETWORKS = {"hrvit": "hrvit_b1", "hrformer": "hrformer_t", "hrnet": "hrnet_w18", "hirivit": "hirivit_s"}
+NOWHERE = Path("nowhere/train.yaml")
+
+
+def of(name: str, family: str = "hrvit", **settings: Any) -> Recipe:
+    return load_recipe(NOWHERE, named=name, arch=load_arch(NETWORKS[family]), settings=settings)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shipped_recipes_are_complete(name: str, family: str) -> None:
+    """Whatever else stands in the folder, a paper's recipe says all that it is about."""
+    assert family_of(load_arch(NETWORKS[family])) == family
+    recipe = of(name, family)
+    said = yaml.safe_load((shipped_folder("recipes") / f"{name}.yaml").read_text())
+    assert {"image", "batch", "optimizer", "rate", "schedule", "decay", "undecayed", "drop_path", "ema"} <= said.keys()
+    assert said.keys() & {"steps", "epochs"}
+    assert Shipped.model_validate(said).families.keys() <= set(FAMILIES)
+    assert recipe.optimizer == "adamw"
+    assert recipe.balance == 0
+
+
+def test_families_differ_as_their_papers_do() -> None:
+    hrvit, hrformer = of("ade20k"), of("ade20k", "hrformer")
+    assert (hrvit.rate, hrvit.steps, hrvit.batch, hrvit.power, hrvit.warmup) == (6e-5, 160_000, 16, 1, 1500)
+    assert (hrvit.head_rate, hrvit.undecayed) == (10, ("layer_norms",))
+    assert (hrformer.rate, hrformer.steps, hrformer.batch, hrformer.power) == (1e-4, 150_000, 8, 0.9)
+    assert (hrformer.image, hrformer.undecayed) == (520, ("vectors", "positions"))
+    taught = of("imagenet", "hirivit")
+    assert (taught.image, taught.warmup_epochs, taught.ema, taught.distill) == (448, 5, 0.9998, 0.5)
+    assert of("imagenet", "hrformer").warmup_epochs == 20
+
+
+def test_what_a_paper_leaves_open_stays_the_folders(tmp_path: Path) -> None:
+    winner = exported(tmp_path / "winner", data="my/images", seed=3)
+    recipe = load_recipe(winner / "train.yaml", named="ade20k", settings={"batch": 4})
+    assert (recipe.data, recipe.seed, recipe.batch, recipe.steps) == ("my/images", 3, 4, 160_000)
+
+
+def test_a_recipe_for_another_task_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"imagenet\.yaml: is for task 'classify', but this network's is 'segment'"):
+        train(exported(tmp_path / "winner"), recipe="imagenet", device="cpu")
+    with pytest.raises(InputError, match=r"no shipped recipes entry of that name; did you mean 'ade20k'"):
+        train(tmp_path / "winner", recipe="ade2k", device="cpu")
+
+
+def test_a_mistake_in_what_is_said_of_a_family_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("task: segment\nfamilies:\n  hrvit:\n    rate: 0\n")
+    with pytest.raises(InputError, match=r"mine\.yaml:4: rate: it should be greater than 0, but got 0"):
+        of(str(path))
+    path.write_text("rate: 0.5\nstesp: 4\n")
+    with pytest.raises(InputError, match=r"mine\.yaml:2: stesp: key 'stesp' does not exist; did you mean 'steps'"):
+        of(str(path))
+    path.write_text("rate: 0.5\n")
+    assert of(str(path)).rate == 0.5
+
+
+def test_epochs_become_steps() -> None:
+    recipe = Recipe(epochs=3, warmup_epochs=0.5, batch=10).timed(105)
+    assert (recipe.steps, recipe.warmup, recipe.epochs) == (32, 5, None)
+    short = of("imagenet", steps=620)
+    assert (short.epochs, short.steps, short.warmup) == (None, 620, 40)  # 20 of 310 epochs
+    assert of("ade20k", steps=1600).warmup == 15
+    assert of("ade20k", steps=1600, warmup=7).warmup == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"bacth": 3}, "bacth: a recipe has no such key; did you mean 'batch'"),
+        ({"ema": 1}, "ema: it should be less than 1, but got 1"),
+        ({"schedule": "step"}, "step needs milestones, such as"),
+        ({"head_rate": 10}, "head_rate needs optimizer: adamw"),
+        ({"compile": True, "checkpointing": True}, "compile and checkpointing do not go together"),
+    ],
+)
+def test_mistakes_in_settings_are_told(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        train(exported(tmp_path / "winner"), settings=settings, device="cpu")
+
+
+def test_settings_are_read_as_yaml() -> None:
+    found = settings_of(["batch=8", "ema=0.99", "test_scales=[0.5, 1]", "data=my images", "checkpointing=true"])
+    assert found == {"batch": 8, "ema": 0.99, "test_scales": [0.5, 1], "data": "my images", "checkpointing": True}
+    for text in ("batch", "=3", "batch=", "batch=[3"):
+        with pytest.raises(InputError, match="write KEY=VALUE"):
+            settings_of([text])
+
+
+# Schedules.
+
+
+def rates(**changes: Any) -> list[float]:
+    recipe = Recipe(rate=1.0, steps=100, **{"warmup": 0, **changes})
+    return [rate_at(recipe, step) for step in range(100)]
+
+
+def test_cosine_and_stable_are_the_proxys() -> None:
+    for schedule in ("cosine", "stable"):
+        recipe = Recipe(rate=2.0, steps=50, warmup=5, schedule=schedule)
+        assert [rate_at(recipe, step) for step in range(50)] == pytest.approx(
+            [2 * rate_factor(recipe, step) for step in range(50)]
+        )
+
+
+def test_poly_step_floor_and_cooldown() -> None:
+    assert rates(schedule="poly")[::25] == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert rates(schedule="poly", power=0.9)[50] == pytest.approx(0.5**0.9)
+    stepped = rates(schedule="step", milestones=(0.8, 0.95))
+    assert (stepped[79], stepped[80], stepped[95]) == pytest.approx((1, 0.1, 0.01))
+    warm = rates(schedule="step", milestones=(0.8,), warmup=9)
+    assert warm[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    cooled = rates(floor=0.01, cooldown=0.1)
+    assert cooled[0] == 1
+    assert cooled[90:] == pytest.approx([0.01] * 10)
+    assert cooled[89] > 0.01
+
+
+# Groups of parameters.
+
+
+class Parts(nn.Module):
+    """One parameter of every kind that recipes tell apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 4, 1)
+        self.batch_norm = nn.BatchNorm2d(4)
+        self.layer_norm = nn.LayerNorm(4)
+        self.position = RelativePosition(3, 2)
+        self.head = nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "undecayed"),
+    [
+        (("vectors",), {"mix.bias", "batch_norm.weight", "batch_norm.bias", "layer_norm.weight", "layer_norm.bias",
+                        "head.bias"}),
+        (("layer_norms",), {"layer_norm.weight", "layer_norm.bias"}),
+        (("positions",), {"position.table"}),
+        ((), set()),
+    ],
+)  # fmt: skip
+def test_what_is_not_decayed(kinds: tuple[str, ...], undecayed: set[str]) -> None:
+    network = Parts()
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = groups_of(network, dict(network.named_parameters()), 0.5, Groups(kinds, head_rate=10.0))
+    rates = {names[id(each)]: (group["weight_decay"], group["factor"]) for group in groups for each in group["params"]}
+    assert rates.keys() == set(names.values())
+    assert {name for name, (decay, _) in rates.items() if decay == 0} == undecayed
+    assert {name for name, (_, factor) in rates.items() if factor == 10} == {"head.weight", "head.bias"}
+
+
+def test_erasing_makes_noise_of_a_part() -> None:
+
+    image = torch.full((3, 64, 64), 200, dtype=torch.uint8)
+    shares = []
+    for seed in range(30):
+        found = erased(image, np.random.default_rng(seed))
+        assert torch.equal(found, erased(image, np.random.default_rng(seed)))
+        changed = (found != image).any(0)
+        rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
+        assert changed.sum() > 0.9 * (rows[-1] - rows[0]) * (columns[-1] - columns[0])  # one rectangle
+        shares.append(float(changed.float().mean()))
+    assert 0.01 < min(shares) < max(shares) < 0.36
+    assert image.min() == 200
+
+
+def test_the_recipe_that_was_followed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paper's at the size of a test: what the call set, what the paper says, in one file that trains the same."""
+    monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
+    winner = exported(tmp_path / "winner", ARCH)
+    small = {"train_images": 16, "val_images": 4, "batch": 4, "test": "none", "every": 2, "augment": "none"}
+    train(winner, recipe="ade20k", image=32, steps=2, settings=small | {"warmup": 0}, device="cpu")
+    kept = load_recipe(winner / "run/recipe.yaml")
+    assert (kept.image, kept.steps, kept.head_rate, kept.data) == (32, 2, 10.0, "digits")
+    again = exported(tmp_path / "again", ARCH)
+    (again / "train.yaml").write_text((winner / "run/recipe.yaml").read_text())
+    train(again, device="cpu")
+    assert table(winner) == table(again)

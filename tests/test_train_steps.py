@@ -1,0 +1,239 @@
+"""A step of long training: in parts, over processes, computed again, averaged, taught by the average."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from winners import ARCH, exported, require_same, table
+
+from hrsearch.build import Network, build
+from hrsearch.errors import InputError
+from hrsearch.proxy.data import Dataset, Split, load_dataset
+from hrsearch.proxy.learning import learner_of, seen
+from hrsearch.space import load_arch
+from hrsearch.train import Recipe, train
+from hrsearch.train.averaging import Average
+from hrsearch.train.checkpointing import checkpointed
+from hrsearch.train.distill import share_at, taught
+from hrsearch.train.distributed import Team, shared
+from hrsearch.train.steps import Trainer, learn
+
+PLAIN = ARCH.replace("width: 8}", "width: 8, dropout: 0.0}")  # nothing is drawn at random in training
+SMALL = Recipe(optimizer="adamw", batch=8, image=32, warmup=0, steps=10, drop_path=0.0)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+
+
+def network_of(tmp_path: Path, arch: str = PLAIN) -> Network:
+    (tmp_path / "arch.yaml").write_text(arch)
+    torch.manual_seed(1)
+    return build(load_arch(tmp_path / "arch.yaml"), classes=11)
+
+
+def scenes() -> Dataset:
+    return load_dataset("digits", image=32, train_images=16, val_images=2)
+
+
+def uneven(data: Dataset) -> Split:
+    """A batch of which the first half has few labelled pixels, so that a mean of means is another."""
+    labels = data.train.labels[:8].clone()
+    labels[:4, 4:] = 255
+    return Split(data.train.images[:8], labels)
+
+
+def trainer_of(network: Network, data: Dataset, recipe: Recipe) -> Trainer:
+    average = Average(network, recipe.ema) if recipe.ema else None
+    learner = learner_of(network, data, recipe, CPU)
+    return Trainer(learner, shared(network, Team(), CPU, compiled=False), average, Team())
+
+
+def gradients(network: Network) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(tmp_path: Path, parts: int) -> None:
+    data, found = scenes(), []
+    for recipe in (SMALL, SMALL.model_copy(update={"accumulate": parts})):
+        network = network_of(tmp_path)
+        for module in network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum, module.eps = 0.0, 1e9  # so large that what they see does not matter
+        loss = learn(trainer_of(network, data, recipe), data, recipe, step=0, given=uneven(data))
+        found.append((loss, gradients(network)))
+    (whole, ours), (divided, theirs) = found
+    assert divided == pytest.approx(whole, rel=1e-5)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-6)
+
+
+def test_checkpointed_blocks_train_as_others(tmp_path: Path) -> None:
+    """To the bit, with dropped paths and with the batch norms' statistics, which must move once."""
+    data, states, saved = scenes(), [], []
+    for is_checkpointed in (False, True):
+        torch.manual_seed(1)
+        (tmp_path / "arch.yaml").write_text(PLAIN)
+        network = build(load_arch(tmp_path / "arch.yaml"), classes=11, drop_path=0.5)
+        if is_checkpointed:
+            checkpointed(network)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.nbytes) or x, lambda x: x):
+            learn(trainer_of(network, data, SMALL), data, SMALL, step=3, given=uneven(data))
+        saved.append(sum(kept))
+        states.append(network.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert saved[1] < saved[0]
+
+
+# The average and what it teaches.
+
+
+def test_the_average_follows_the_weights(tmp_path: Path) -> None:
+    network = network_of(tmp_path)
+    average = Average(network, 0.9)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for tensor in network.state_dict().values():
+        tensor.add_(1)
+    for steps, decay in ((1, 2 / 11), (1000, 0.9)):  # short at first, then the recipe's
+        average.network.load_state_dict(before)
+        average.update(network, steps)
+        for name, tensor in average.network.state_dict().items():
+            wanted = before[name] + (1 - decay if tensor.is_floating_point() else 1)
+            torch.testing.assert_close(tensor, wanted)
+
+
+def test_the_loss_of_distillation_is_as_written() -> None:
+    student = torch.tensor([[1.0, 0.0, -1.0], [0.2, 0.4, 0.0]])
+    teacher = torch.tensor([[0.0, 2.0, 0.0], [0.2, 0.4, 0.0]])
+    loss = torch.tensor(0.7)
+    recipe = SMALL.model_copy(update={"ema": 0.9, "distill": 0.5, "temperature": 2.0})
+    p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
+    apart = float((p * (p / q).log()).sum(1).mean())
+    assert float(taught(loss, student, teacher, recipe, 0.25)) == pytest.approx(0.75 * 0.7 + 0.25 * 4 * apart, rel=1e-5)
+    added = recipe.model_copy(update={"distill_as": "sum"})
+    assert float(taught(loss, student, teacher, added, 0.25)) == pytest.approx(0.7 + 0.25 * 4 * apart, rel=1e-5)
+    assert float(taught(loss, student, student, recipe, 0.25)) == pytest.approx(0.75 * 0.7)
+    maps = [logits.T[None, :, :, None] for logits in (student, teacher)]  # two cells of one image
+    assert float(taught(loss, *maps, recipe, 0.25)) == pytest.approx(0.75 * 0.7 + apart, rel=1e-5)
+
+
+def test_the_teacher_grows_with_the_warm_up() -> None:
+    recipe = SMALL.model_copy(update={"ema": 0.9, "distill": 0.5, "warmup": 4})
+    assert [share_at(recipe, step) for step in (0, 2, 4, 9)] == [0, 0.25, 0.5, 0.5]
+
+
+def test_the_teacher_is_the_average(tmp_path: Path) -> None:
+    """The loss of a step is that of the average's prediction; without a share it is the plain one."""
+    data = scenes()
+    recipe = SMALL.model_copy(update={"ema": 0.5, "distill": 1.0})
+    network = network_of(tmp_path)
+    trainer = trainer_of(network, data, recipe)
+    assert trainer.average is not None
+    torch.manual_seed(5)
+    for parameter in trainer.average.network.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    given = uneven(data)
+    images = seen(given.images, data, (1.0, 1.0))
+    network.train()
+    with torch.no_grad():
+        wanted = taught(torch.tensor(0.0), network(images), trainer.average.network(images), recipe, 1.0)
+    network.load_state_dict(before)
+    assert learn(trainer, data, recipe, step=0, given=given) == pytest.approx(float(wanted), rel=1e-5)
+    losses = []
+    for each in (SMALL, SMALL.model_copy(update={"ema": 0.5})):
+        again = network_of(tmp_path)
+        losses.append(learn(trainer_of(again, data, each), data, each, step=0, given=given))
+    assert losses[0] == losses[1]
+
+
+def test_distillation_without_an_average_or_classes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="distill needs the average that teaches: give ema, such as"):
+        train(exported(tmp_path / "winner"), settings={"distill": 0.5}, device="cpu")
+    pose = ARCH.replace("segment", "pose").replace("  head: {kind: segformer, width: 8}\n", "")
+    with pytest.raises(InputError, match="distill: heatmaps have no classes to compare"):
+        train(exported(tmp_path / "pose", pose), settings={"distill": 0.5, "ema": 0.9}, device="cpu")
+
+
+# Taken up, and stopped.
+
+EVERYTHING = {
+    "ema": 0.9, "distill": 0.5, "accumulate": 2, "schedule": "poly", "optimizer": "adamw", "head_rate": 5.0,
+    "drop_path": 0.2, "checkpointing": True, "precision": "bf16",
+}  # fmt: skip
+
+
+def test_all_of_it_is_taken_up_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, whole = (exported(tmp_path / name, **EVERYTHING) for name in ("first", "whole"))
+
+    def stopped(*given: Any, step: int, **rest: Any) -> float:
+        if step == 6:
+            raise KeyboardInterrupt
+        return learn(*given, step=step, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hrsearch.train.learn", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(first, device="cpu")
+    train(first, device="cpu")
+    train(whole, device="cpu")
+    require_same(first, whole)
+    assert {"miou", "miou_unaveraged"} <= table(whole)[0].keys()
+
+
+def test_training_stops_where_nothing_gets_better(tmp_path: Path) -> None:
+    """With a rate at which nothing can be learnt, at the third validation; the same call again does no more."""
+    winner = exported(tmp_path / "winner", rate=1e-12, steps=40, patience=2)
+    result = train(winner, device="cpu")
+    assert (result.steps, result.best_step) == (12, 4)
+    assert train(winner, device="cpu") == result
+
+
+# Several processes.
+
+TOGETHER = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from hrsearch.train import train
+train(Path(sys.argv[1]), device="cpu")
+"""
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Batch norms, weighted losses, the average: the same table but for float error, for the same whole batch."""
+    settings = {"ema": 0.9, "distill": 0.5, "steps": 8, "drop_path": 0.0, "optimizer": "adamw"}
+    one, two = (exported(tmp_path / name, PLAIN, **settings) for name in ("one", "two"))
+    train(one, device="cpu")
+    (tmp_path / "together.py").write_text(TOGETHER)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "together.py"), str(two)],
+        capture_output=True, text=True, check=False, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(table(one)) == len(table(two)) == 2
+    for ours, theirs in zip(table(one), table(two), strict=True):
+        assert float(theirs["loss"]) == pytest.approx(float(ours["loss"]), rel=1e-4)
+        for column in ("miou", "miou_unaveraged"):
+            assert float(theirs[column]) == pytest.approx(float(ours[column]), abs=0.002), column
+
+
+def test_a_batch_that_processes_cannot_share_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="accumulate must divide batch 8, got 3"):
+        train(exported(tmp_path / "winner"), settings={"accumulate": 3}, device="cpu")
