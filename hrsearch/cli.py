@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hrsearch.errors import InputError, suggestion
+from hrsearch.errors import InputError, is_disk_full, suggestion
 
 DATA = "digits, six_digits, or a folder of your own: hrsearch data FOLDER says whether it can be read."
+AFTER_FULL_DISK = "nothing finished is lost: make room, and the same command goes on"
 
 app = typer.Typer(
     add_completion=False,
@@ -427,13 +428,19 @@ def image_of(text: str) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a person's mistake is one line and exit code 2."""
+    """Run a command; a person's mistake is one line and exit code 2, a full disk one line and exit code 1."""
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="hrsearch")
     except InputError as error:
         sys.exit(_told(error))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        where = error.filename or "the disk"
+        print(f"hrsearch: {where}: no room left; {AFTER_FULL_DISK}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _told(error: Any) -> int:

@@ -20,7 +20,8 @@ knobs that the drawn network reads. What else is known of it stands in its user 
 | outcome | "trained" (to the last rung), "stopped" (let go at an earlier one), "refused" (a limit is
   broken), "failed"; absent while it runs or waits |
 | reason | why it was refused or failed |
-| violations | relative violation of each limit, by its text; positive where broken, as a published network's may be |
+| violations | relative violation of each limit, by its text; positive where broken, as a published network's may be;
+  `memory`: 1 where the candidate failed because memory ran out |
 | traceback | of a candidate that failed by an unforeseen exception: its last 4,000 characters |
 | seconds | wall seconds that judging it took |
 | owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds; 0: given back |

@@ -329,3 +329,19 @@ def test_a_proposal_takes_little_time(folder: Path) -> None:
     began = time.process_time()
     search(folder, 210, space=space, sampler="tpe")
     assert (time.process_time() - began) / 10 < 0.15
+
+
+def test_a_driver_may_die_between_any_two_writes_of_a_ladder(tmp_path: Path) -> None:
+    """The same with rungs: a trial that was judged at the last one is neither judged again nor let go."""
+    search(tmp_path / "whole", 3, rungs=(10,))
+    whole = (tmp_path / "whole" / "study.journal").read_bytes().replace(b'"pid":', b'"pid":4194305,"was":')
+    lines = whole.splitlines(keepends=True)
+    first = next(index for index, line in enumerate(lines) if b'{"rung":' in line)  # one goes on
+    for kept in range(first, len(lines)):
+        folder = tmp_path / str(kept) / "whole"
+        folder.mkdir(parents=True)
+        (folder / "study.journal").write_bytes(b"".join(lines[:kept]))
+        through = any(b'{"rungs":' in line and line.count(b'"rung":') == 2 for line in lines[:kept])
+        assert search(folder, 3, rungs=(10,)).startswith("3 of 3 candidates are done: 1 trained, 2 let go")
+        assert rows_of(read_study(folder)) == rows_of(read_study(tmp_path / "whole"))
+        assert len(calls_of(folder)) == (0 if through else 1)

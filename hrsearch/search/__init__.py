@@ -8,6 +8,7 @@ verdict     limits and outcomes: what a trial is told
 ledger      the study in its storage, open to several drivers at once
 journal     the storage's file: appends are whole or absent
 leases      who runs a trial, and whether that driver still lives
+room        what is held back of the disk, and what checkpoints take
 judging     the function that runs in a worker
 engines     where it runs: a `concurrent.futures.Executor`
 interruption  where Ctrl-C may strike

@@ -16,7 +16,7 @@ from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
 from hrsearch.search.proposals import How, propose
-from hrsearch.search.verdict import broken, is_spent, violations_of
+from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import is_waiting
 
@@ -92,8 +92,8 @@ class Claims:
         with self._ledger.exclusive():
             trials = self._ledger.trials()
             for trial in trials:
-                if runs(trial) and "outcome" in trial.user_attrs and self._is_lost(trial):
-                    return self._ledger.finish(trial.number, {})  # its driver died before it could tell the outcome
+                if self._has_ended(trial) and self._is_lost(trial):  # its driver died before it could tell
+                    return self._ledger.finish(trial.number, self._end_of(trial))
             taken = _spent(trials) + sum(map(_is_fresh, self.active(trials)))
             has_room = self._plan.budget is None or taken < self._plan.budget
             return (
@@ -105,7 +105,7 @@ class Claims:
 
     def active(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that are run at this moment, here or elsewhere."""
-        return [trial for trial in trials if _must_run(trial) and not self._is_lost(trial)]
+        return [trial for trial in trials if self._must_run(trial) and not self._is_lost(trial)]
 
     def _sent_on(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """A trial that goes on to its next rung."""
@@ -119,21 +119,41 @@ class Claims:
 
     def _let_go(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """A trial that waits in vain: nothing new will come, and nothing runs that could send it on."""
-        if self._ladder is None or any(runs(trial) and not _is_waiting(trial) for trial in trials):
+        if self._ladder is None or any(runs(trial) and not self._is_waiting(trial) for trial in trials):
             return None
-        trial = next(filter(_is_waiting, trials), None)
+        trial = next(filter(self._is_waiting, trials), None)
         if trial is None:
             return None
         rung = len(trial.user_attrs["rungs"]) - 1
         reason = f"let go at rung {rung}: others are better there at their costs"
         return self._ledger.finish(trial.number, {"outcome": "stopped", "reason": reason})
 
+    def _has_ended(self, trial: FrozenTrial) -> bool:
+        """Whether all is known of it and only its end is not yet told."""
+        is_through = self._ladder is not None and self._ladder.is_through(trial.user_attrs)
+        return runs(trial) and ("outcome" in trial.user_attrs or is_through)
+
+    def _end_of(self, trial: FrozenTrial) -> dict[str, Any]:
+        """What its driver did not come to store of a trial that has ended."""
+        if "outcome" in trial.user_attrs:
+            return {}
+        final = settled(trial.user_attrs, self._ledger.objectives, self._plan.limits)
+        return {key: final[key] for key in ("reason", "outcome") if key in final}
+
+    def _is_waiting(self, trial: FrozenTrial) -> bool:
+        """Whether it was judged at a rung and may be sent on."""
+        return runs(trial) and is_waiting(trial.user_attrs) and not self._has_ended(trial)
+
+    def _must_run(self, trial: FrozenTrial) -> bool:
+        """Whether somebody has to run it, or is about to tell its end."""
+        return runs(trial) and "outcome" not in trial.user_attrs and not self._is_waiting(trial)
+
     def _is_lost(self, trial: FrozenTrial) -> bool:
         return is_lost(trial.user_attrs, self.owner, time.time())
 
     def _left_behind(self, trials: Sequence[FrozenTrial], has_room: bool) -> FrozenTrial | None:
         """A trial whose driver is gone. It keeps its number: the order, and so what is proposed later, stays."""
-        left = (trial for trial in trials if _must_run(trial) and (has_room or not _is_fresh(trial)))
+        left = (trial for trial in trials if self._must_run(trial) and (has_room or not _is_fresh(trial)))
         lost = next(filter(self._is_lost, left), None)
         if lost is None:
             return None
@@ -203,19 +223,9 @@ def runs(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and "arch" in trial.user_attrs
 
 
-def _must_run(trial: FrozenTrial) -> bool:
-    """Whether somebody has to run it."""
-    return runs(trial) and "outcome" not in trial.user_attrs and not is_waiting(trial.user_attrs)
-
-
 def _is_fresh(trial: FrozenTrial) -> bool:
     """Whether it has not been judged at all, and so is not yet counted as spent."""
     return not is_spent(trial.user_attrs)
-
-
-def _is_waiting(trial: FrozenTrial) -> bool:
-    """Whether it was judged at a rung and may be sent on."""
-    return runs(trial) and is_waiting(trial.user_attrs)
 
 
 def _spent(trials: Sequence[FrozenTrial]) -> int:

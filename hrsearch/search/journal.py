@@ -29,15 +29,17 @@ class StudyFile(BaseJournalBackend):
         return self._reader.read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append all operations, or none of them (a full disk raises OSError)."""
+        """Append all operations, or none of them (a full disk raises OSError, with its path)."""
         lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # closing the file unlocks it
             end = mend(file)
             try:
                 _write(file, lines)
-            except BaseException:
+            except BaseException as error:
                 file.truncate(end)
+                if isinstance(error, OSError):
+                    error.filename = str(self._path)
                 raise
 
 

@@ -8,19 +8,21 @@ sampler what the stored study must not contain (draws that came to nothing; late
 import copy
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Value
 from hrsearch.candidate import seed_of
+from hrsearch.search.judging import MEMORY
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
+from hrsearch.search.verdict import ran_out_of_memory
 from hrsearch.space import Draw, Knob, Space
 
 SAMPLER_TRIES = 32  # draws from the sampler for one proposal, each from a seed of its own, until one is new
@@ -74,13 +76,15 @@ def view_of(
     `expected` has values for trials that were not trained in full, by their number: they count as if they had been.
     """
     storage = optuna.storages.InMemoryStorage()
-    sides = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
+    sides = [StudyDirection[direction.upper()] for direction in directions]
     study_id = storage.create_new_study(sides, "view")
-    for trial in trials:
-        # A published network has no parameters: it would empty the set of knobs that all trials share, which is what
-        # multivariate TPE and NSGA-II work on.
-        if trial.params and trial.state != TrialState.FAIL:
-            storage.create_new_trial(study_id, _seen(trial, (expected or {}).get(trial.number)))
+    # A published network has no parameters: it would empty the set of knobs that all trials share, which is what
+    # multivariate TPE and NSGA-II work on.
+    told = [trial for trial in trials if trial.params and trial.state != TrialState.FAIL]
+    out_of_memory = {trial.number for trial in told if ran_out_of_memory(trial.user_attrs)}
+    seen = [_seen(trial, (expected or {}).get(trial.number)) for trial in told]
+    for trial in _with_infeasible(seen, out_of_memory, sides):
+        storage.create_new_trial(study_id, trial)
     return optuna.load_study(study_name="view", storage=storage)
 
 
@@ -106,6 +110,46 @@ def _seen(trial: FrozenTrial, expected: Sequence[float] | None) -> FrozenTrial:
         system_attrs=trial.system_attrs,
         intermediate_values={},
     )
+
+
+def _with_infeasible(
+    seen: Sequence[FrozenTrial], out_of_memory: Collection[int], sides: Sequence[StudyDirection]
+) -> Sequence[FrozenTrial]:
+    """The trials, those that ran out of memory among them in the form in which every sampler learns from them.
+
+    Evolution and Gaussian processes look at complete trials only, and a process wants the same constraints of each, in
+    the same order. So they are complete, with the worst values of all, and break a constraint that the others keep.
+    """
+    complete = [trial for trial in seen if trial.state == TrialState.COMPLETE]
+    if not complete or not any(trial.number in out_of_memory for trial in seen):
+        return seen
+    columns = zip(sides, zip(*(trial.values for trial in complete), strict=True), strict=True)
+    worst = [max(column) if side == StudyDirection.MINIMIZE else min(column) for side, column in columns]
+    names = dict.fromkeys(name for trial in complete for name in trial.constraints if name != MEMORY)
+    return [
+        _constrained(trial, worst, [*names, MEMORY])
+        if trial.state == TrialState.COMPLETE or trial.number in out_of_memory
+        else trial
+        for trial in seen
+    ]
+
+
+def _constrained(trial: FrozenTrial, worst: Sequence[float], names: Sequence[str]) -> FrozenTrial:
+    """The trial as a complete one with these constraints; 0 stands for what is not known, -1 for enough memory."""
+    known = dict.fromkeys(names, 0.0) | {MEMORY: -1.0}
+    known |= {name: value for name, value in trial.constraints.items() if name in known}
+    others = trial.system_attrs.keys() - _noted(trial.constraints).keys()
+    changed = copy.copy(trial)
+    changed.system_attrs = {name: trial.system_attrs[name] for name in others} | _noted(known)
+    if changed.state != TrialState.COMPLETE:
+        changed.state, changed.values = TrialState.COMPLETE, list(worst)
+        changed.datetime_complete = trial.datetime_complete or trial.datetime_start
+    return changed
+
+
+def _noted(constraints: Mapping[str, float]) -> dict[str, Any]:
+    """How Optuna notes constraints in a trial."""
+    return create_trial(state=TrialState.RUNNING, constraints=dict(constraints)).system_attrs
 
 
 def _sampled(space: Space, view: Study) -> Proposal:
