@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-REPEATS = 1000  # of the bootstrap
+REPEATS = 500  # of the bootstrap
 ENDS = (2.5, 97.5)  # percentiles
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from hrsearch.report.markup import Markup, element
-from hrsearch.report.words import counted, design_of, interval_of, metric_of, shown, shown_of, spelled
+from hrsearch.report.words import TITLES, counted, design_of, interval_of, metric_of, shown, shown_of, spelled
 from hrsearch.study import Record, Trial
 from hrsearch.trust.confirmed import chances, confirmation_of, confirmed, lucky
 
@@ -20,7 +20,7 @@ def confirmation(record: Record) -> Markup | None:
         return None
     odds = chances(view)
     costs = [objective.name for objective in view.objectives if objective.name != "score"]
-    titles = [metric_of(view), "95 %", "of the search", *costs, "on the front", "Design"]
+    titles = [metric_of(view), "95 %", "of the search", *(TITLES[name] for name in costs), "on the front", "Design"]
     heads = [element("th", title, scope="col") for title in ("Network", *titles)]
     rows = [_row(record, trial, costs, odds.get(trial.number, 0.0)) for trial in view.front()]
     table = element("table", element("thead", element("tr", heads)), element("tbody", rows))
@@ -61,7 +61,7 @@ def _words(record: Record, view: Record, odds: Mapping[int, float]) -> list[str]
     ]
     dropped = [f"{trial.name} ({odds[trial.number]:.0%})" for trial in lucky(record)]
     if dropped:
-        said.append(f"Dropped, for they were lucky in the search: {spelled(dropped)}.")
+        said.append(f"Dropped as luck of the search: {spelled(dropped)}.")
     known = {trial.number for trial in view.trials}
     new = [trial.name for trial in record.front() if trial.number not in known]
     if new:

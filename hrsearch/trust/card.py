@@ -56,7 +56,7 @@ class Card:
         row = next(row for row in self.proxy if verdict_of(row) == self.verdict)
         if row.adds is None:
             return "The proxy's scores are all the same, or follow a trivial baseline to the letter."
-        size = f"at equal {row.beyond} Kendall tau {_shown(row.adds)}"
+        size = f"at equal {row.beyond}, Kendall tau {_shown(row.adds)}"
         if self.verdict == "green":
             return f"The {row.name} tells more than {row.beyond}, the best trivial baseline: {size}."
         if self.verdict == "amber":

@@ -12,7 +12,7 @@ from hrsearch.front import non_dominated
 from hrsearch.study import Record, Trial
 from hrsearch.trust.repeats import CONFIRMATION, Scores, scores_of
 
-DRAWS = 1000  # fronts that might have been
+DRAWS = 500  # fronts that might have been
 Z = statistics.NormalDist().inv_cdf(0.975)
 
 
