@@ -33,7 +33,8 @@ and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugi
 `classes`, `runner` (the resolved runner),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
 data; of a person's: names and sizes of the files on either side), `reference_ms` (the reference network's time to which
-latencies are scaled), `versions`, `machine`, `budget`, `hours`, `session:ID` (from when to when a driver searched, in
+latencies are scaled), `versions`, `machine`, `budget`, `hours`, `target:...` (see `hrsearch.targets`),
+`calibration:...` and `confirmation...` (see `hrsearch.trust`), `session:ID` (from when to when a driver searched, in
 seconds since the epoch).
 """
 

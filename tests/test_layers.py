@@ -12,13 +12,13 @@ PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
     {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression", "grammar"}, {"objective"},
     {"template"}, {"space"},
-    {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"storage"}, {"study"}, {"search", "pick", "targets"},
-    {"train", "retarget", "planning", "compare"}, {"report", "export"}, {"api"}, {"progress", "schema", "doctor"},
-    {"cli"}, {"__main__"},
+    {"front", "ranking", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"storage"}, {"study"}, {"search", "pick", "targets", "trust"},
+    {"planning", "compare", "train", "retarget", "retrain"}, {"report", "export"}, {"api"},
+    {"progress", "schema", "doctor"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "planning", "doctor"}
+TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "retrain", "planning", "doctor"}
 OPTUNA = {"search", "storage", "study"}
 
 

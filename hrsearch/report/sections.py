@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.arms import verdict
+from hrsearch.report.confirmation import confirmation
 from hrsearch.report.differences import apart
 from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import growth_of
@@ -16,6 +17,7 @@ from hrsearch.report.outcomes import ends
 from hrsearch.report.protocol import protocol
 from hrsearch.report.rungs import funnel
 from hrsearch.report.steps import next_steps
+from hrsearch.report.trust import trust_card
 from hrsearch.report.winners import front_table, podium
 from hrsearch.report.words import counted, shown
 from hrsearch.study import Record
@@ -30,6 +32,8 @@ def body(record: Record, drawn: Collection[str]) -> Markup:
             explorer(drawn),
             front_table(record),
             apart(record),
+            confirmation(record),
+            trust_card(record),
             elsewhere(record),
             knob_lines(record),
             knobs(record),
