@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from hrsearch.errors import InputError
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Measure, Runner, load_runner
 from hrsearch.space import Space, load_space
+from hrsearch.storage import holds_study, point_to
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 
@@ -67,11 +70,14 @@ class Study:
         """The study as if it had been measured there."""
         return replace(self, target=target)
 
-    def export(self, choice: str, to: str | Path) -> Path:
-        """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`."""
+    def export(self, choice: str, to: str | Path, formats: Sequence[str] = ("native",)) -> Path:
+        """Write the winner that `choice` names ("knee", "best", "trial:17", "latency<=30ms") to the folder `to`.
+
+        `formats`: native (always), onnx, pt2, standalone, mmseg, timm.
+        """
         from hrsearch.export import export
 
-        return export(self.record, choice, Path(to))
+        return export(self.record, choice, Path(to), formats)
 
 
 def search(
@@ -82,7 +88,9 @@ def search(
     hours: float | None = None,
     name: str | None = None,
     home: Path = HOME,
+    storage: str | None = None,
     command: str | None = None,
+    warm_start: Sequence[str | Path] = (),
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
     """Search until the study holds `budget` candidates in total or was searched for `hours`, whatever comes first; the
@@ -90,7 +98,10 @@ def search(
 
     Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
     runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
-    the task where that is not the space's own. `command` is what a person types to resume it, for the report.
+    the task where that is not the space's own. With `storage`, the URL of a database (`postgresql://user@host/name`,
+    `sqlite:///file`), the study of that name lies there, and drivers on several machines share it. `command` is what a
+    person types to resume it, for the report. The studies of `warm_start` (names or folders) were judged under the same
+    protocol: what they trained is taken over first. It costs no training, and counts as candidates.
     """
     if budget is None and hours is None:
         raise InputError("a search needs an end: a budget of candidates, hours, or both")
@@ -102,7 +113,10 @@ def search(
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
     folder = folder_of(name or space.name, home)
     told = {"command": command} if command else {}
-    return _searched(space, runner, (budget, hours), folder, told, on_event)
+    if storage:
+        point_to(folder, storage)
+    earlier = [folder_of(str(name), home) for name in warm_start]
+    return _searched(space, runner, (budget, hours), folder, told, on_event, earlier)
 
 
 def plan(space: Space, runner: Runner, *, budget: int | None = None, hours: float | None = None) -> "Forecast":
@@ -177,6 +191,7 @@ def _searched(
     folder: Path,
     told: Mapping[str, Any],
     on_event: "Callable[[Event], None]",
+    earlier: Sequence[Path],
 ) -> Study:
     from hrsearch.cost.forecast import Forecast
     from hrsearch.evaluate import Evaluate, prepare
@@ -185,11 +200,13 @@ def _searched(
 
     prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
     data = proxy_data(runner.proxy, space.task)
-    reference_ms = _reference_ms(folder, runner)
+    reference_ms = _reference_ms([folder, *earlier], runner)
+
+    tidy = Seldom(lambda: _keep_front_weights(folder))
 
     def note(event: "Event") -> None:
         if event.trial.state == "trained":
-            _keep_front_weights(folder)
+            tidy()
         on_event(event)
 
     ending = drive(
@@ -201,6 +218,7 @@ def _searched(
             preload=("hrsearch.evaluate",),
             prepare=prepare,
             forecast=Forecast(runner.measure.image, len(data.classes)),
+            earlier=earlier,
         ),
         budget=bounds[0],
         hours=bounds[1],
@@ -216,7 +234,27 @@ def _searched(
         },
         on_event=note,
     )
+    _keep_front_weights(folder)
     return Study(folder, ending)
+
+
+class Seldom:
+    """Calls a function, but not so often that it takes more than a tenth of the time.
+
+    Reading a study of a thousand trials takes half a second, and with a hundred workers one ends every half second.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._due = 0.0
+
+    def __call__(self) -> None:
+        """Call it, unless it was called too lately."""
+        began = time.monotonic()
+        if began >= self._due:
+            self._function()
+            ended = time.monotonic()
+            self._due = ended + 9 * (ended - began)
 
 
 def _keep_front_weights(folder: Path) -> None:
@@ -228,14 +266,15 @@ def _keep_front_weights(folder: Path) -> None:
             weights_path(folder, trial.number).unlink(missing_ok=True)
 
 
-def _reference_ms(folder: Path, runner: Runner) -> float:
-    """What the study's latencies are scaled to: its own figure if it has begun, else a measurement now."""
+def _reference_ms(folders: Sequence[Path], runner: Runner) -> float:
+    """What latencies are scaled to: the figure of the first of these studies that has begun, else a measurement."""
     from hrsearch.cost import reference_time
 
-    if (folder / "study.journal").is_file():
-        stored: Mapping[str, Any] = read_study(folder).attributes
-        if "reference_ms" in stored:
-            return float(stored["reference_ms"])
+    for folder in filter(holds_study, folders):
+        with suppress(InputError):  # it has not begun
+            stored: Mapping[str, Any] = read_study(folder).attributes
+            if "reference_ms" in stored:
+                return float(stored["reference_ms"])
     return reference_time(runner.measure.engine, runner.measure.threads)
 
 

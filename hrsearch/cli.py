@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hrsearch.errors import InputError, suggestion
+from hrsearch.errors import InputError, is_disk_full, suggestion
 
 DATA = "digits, six_digits, or a folder of your own: hrsearch data FOLDER says whether it can be read."
+AFTER_FULL_DISK = "nothing finished is lost: make room, and the same command goes on"
 
 app = typer.Typer(
     add_completion=False,
@@ -27,6 +28,8 @@ Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, p
 Image = Annotated[
     str | None, typer.Option(help="Height x width in pixels (512, 1024x512); by default the network's own.")
 ]
+STORAGE = "The database that holds the study: postgresql://user@host/database or sqlite:///file."
+Storage = Annotated[str | None, typer.Option(help=STORAGE)]
 Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
 
 
@@ -39,6 +42,7 @@ def run(
     hours: Annotated[float | None, typer.Option(help="Hours of searching in total, over all sessions.")] = None,
     runner: Annotated[str | None, typer.Option(help="How to judge: laptop, gpu, smoke or a YAML file.")] = None,
     name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
+    storage: Annotated[str | None, typer.Option(help=STORAGE, envvar="HRSEARCH_STORAGE")] = None,
     task: Task = None,
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
     objective: Annotated[
@@ -46,6 +50,10 @@ def run(
     ] = None,
     limit: Annotated[
         list[str] | None, typer.Option(help="flops=5G, latency=30ms, params=10M, memory=200M; repeat it.")
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="A study judged in the same way: what it trained is taken over and counts; repeat it."),
     ] = None,
 ) -> None:
     """Search a space. The same command again resumes the study, or says that it is finished."""
@@ -58,9 +66,11 @@ def run(
         200 if budget is None and hours is None else budget,
         hours=hours,
         name=name,
+        storage=storage,
         data=data,
         objectives=objective or (),
         limits=limit or (),
+        warm_start=warm_start or (),
     )
 
 
@@ -232,26 +242,56 @@ def measure(
     batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
+    storage: Storage = None,
 ) -> None:
     """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
     from hrsearch.cost.latency import engine_on
     from hrsearch.progress import measured_again
 
+    _folder_of(study, storage)
     size = image_of(image) if image else None
     measured_again(study, engine=engine_on(engine, device), image=size, batch=batch, threads=threads, name=name)
 
 
 @app.command()
 def report(
-    study: StudyName, to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None
+    study: StudyName,
+    to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None,
+    storage: Storage = None,
 ) -> None:
     """Write a study's report again, and trials.csv beside it."""
     from hrsearch.report import write_report
-    from hrsearch.study import folder_of, read_study
+    from hrsearch.study import read_study
 
-    folder = folder_of(study)
+    folder = _folder_of(study, storage)
     path = write_report(read_study(folder), to or folder / "report.html")
     typer.echo(f"wrote {path} and {path.with_name('trials.csv')}")
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="Two or more studies: names or folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Hold studies against each other: hypervolumes in common ranges, who beats whom, luck over seeds."""
+    from hrsearch.compare import compared, json_of, lines_of
+    from hrsearch.study import folder_of, read_study
+
+    found = compared([read_study(folder_of(study)) for study in studies])
+    typer.echo(json.dumps(json_of(found), indent=2) if as_json else "\n".join(lines_of(found)))
+
+
+@app.command()
+def watch(
+    study: StudyName,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+) -> None:
+    """Follow a running search from another terminal: where it stands, and its front. Ctrl-C ends the watching only."""
+    from hrsearch.progress import watched
+    from hrsearch.study import folder_of
+
+    watched(folder_of(study), None if once else every)
 
 
 @app.command()
@@ -260,14 +300,27 @@ def export(
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
     on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
+    storage: Storage = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="native (always), onnx, pt2, standalone, mmseg, timm; repeat it."),
+    ] = None,
 ) -> None:
-    """Write a winner to a folder: its architecture, weights, training recipe and numbers."""
+    """Write a winner to a folder: its architecture, weights, training recipe and numbers, and other formats of it.
+
+    Every file is run and held against the network; one that computes something else: exit code 1.
+    """
+    from hrsearch.export import ExportFailed
     from hrsearch.export import export as write
-    from hrsearch.study import folder_of, read_study
+    from hrsearch.study import read_study
     from hrsearch.targets import on_target
 
-    record = read_study(folder_of(study))
-    folder = write(on_target(record, on) if on else record, pick, to)
+    record = read_study(_folder_of(study, storage))
+    try:
+        folder = write(on_target(record, on) if on else record, pick, to, formats or ())
+    except ExportFailed as error:
+        typer.echo(f"hrsearch: {error}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
 
 
@@ -301,6 +354,43 @@ def train(
         typer.echo(result)
 
 
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Check the installation, the machine and the engines, and say what is missing for what. Exit code 1: broken."""
+    from hrsearch.doctor import examined, line_of
+
+    found = []
+    for finding in examined():
+        found.append(finding)
+        if not as_json:
+            typer.echo(line_of(finding))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    if any(finding.state == "broken" for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema(what: Annotated[str, typer.Argument(help="space (networks, too) or runner.")]) -> None:
+    """Print the JSON Schema of a space or a runner, for an editor that completes and checks YAML."""
+    from hrsearch.schema import schema_of
+
+    if what not in ("space", "runner"):
+        raise InputError(f"schema {what!r} does not exist; write space or runner")
+    typer.echo(json.dumps(schema_of(what), indent=2))
+
+
+def _folder_of(study: str, storage: str | None) -> Path:
+    """The study's folder; with `storage`, one that points to the study there."""
+    from hrsearch.storage import point_to
+    from hrsearch.study import folder_of
+
+    folder = folder_of(study)
+    if storage:
+        point_to(folder, storage)
+    return folder
+
+
 def image_of(text: str) -> tuple[int, int]:
     """`512` or `1024x512` (height x width) as numbers; else an InputError."""
     parts = text.lower().split("x")
@@ -310,13 +400,19 @@ def image_of(text: str) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a person's mistake is one line and exit code 2."""
+    """Run a command; a person's mistake is one line and exit code 2, a full disk one line and exit code 1."""
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="hrsearch")
     except InputError as error:
         sys.exit(_told(error))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        where = error.filename or "the disk"
+        print(f"hrsearch: {where}: no room left; {AFTER_FULL_DISK}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _told(error: Any) -> int:

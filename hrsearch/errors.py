@@ -1,5 +1,6 @@
 """Errors for the person at the keyboard."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -10,6 +11,15 @@ class InputError(ValueError):
 
 class CandidateFailed(RuntimeError):
     """One candidate could not be judged (a loss that is not finite, no memory): its trial fails, the search goes on."""
+
+
+class OutOfMemory(CandidateFailed):
+    """One candidate needed more memory than there was: samplers learn from it."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no room left on the disk, or none that this person may use."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def suggestion(got: object, choices: Iterable[object]) -> str:

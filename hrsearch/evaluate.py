@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from hrsearch.arch import by_place
 from hrsearch.build import Network, build
 from hrsearch.candidate import Candidate, Judgement, checkpoint_path, weights_path
 from hrsearch.cost import bill_of, device_of, measure, peak_memory
-from hrsearch.errors import CandidateFailed
 from hrsearch.objective import OBJECTIVES, Limit, parse_limit
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
+from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset
+from hrsearch.proxy.learning import memory_watched
 from hrsearch.runner import Proxy, Runner, proxy_of
 
 
@@ -34,10 +34,8 @@ class Evaluate:
         """Memory and latency first: they are cheap, and a limit on them saves the training."""
         torch.set_num_threads(self.runner.measure.threads)
         load_plugins(self.plugins)
-        try:
+        with memory_watched():
             return self._judged(candidate)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise CandidateFailed(f"out of memory ({error})".splitlines()[0]) from None
 
     def _judged(self, candidate: Candidate) -> Judgement:
         proxy, device = proxy_of(self.runner, candidate.arch), self.runner.device
@@ -55,7 +53,7 @@ class Evaluate:
             network, data, proxy, seed=candidate.seed, device=device, rung=candidate.rung, checkpoint=checkpoint
         )
         if candidate.rung == len(proxy.rungs):
-            _save(network, weights_path(candidate.folder, candidate.number))
+            write_weights(weights_path(candidate.folder, candidate.number), network)
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
     def _measured(self, network: Network) -> Iterator[dict[str, Any]]:
@@ -102,13 +100,6 @@ def _data(proxy: Proxy, task: str) -> Dataset:
     return proxy_data(proxy, task)
 
 
-def _save(network: Network, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}, partial)
-    partial.replace(path)  # a kill in mid-write leaves no half file under the final name
-
-
 def prepare() -> None:
-    """What every worker does first: one thread, and out-of-memory as an exception where the system allows it."""
+    """What every worker does first: one thread."""
     torch.set_num_threads(1)

@@ -71,10 +71,10 @@ def best_first(points: Points, directions: Sequence[str]) -> list[int]:
     gains = _gains(points, directions)
     finite = np.isfinite(gains).all(axis=1)
     order, left = [], np.flatnonzero(finite).tolist()
-    shares = _shares(points, ranges_of(points, directions)) if left else gains
+    placed = shares(points, ranges_of(points, directions)) if left else gains
     while left:
         front = [left[place] for place in non_dominated([points[index] for index in left], directions)]
-        added = dict(zip(front, _contributions(shares[front]), strict=True))
+        added = dict(zip(front, _contributions(placed[front]), strict=True))
         order += sorted(front, key=lambda index: (-added[index], index))
         left = [index for index in left if index not in added]
     return [*order, *np.flatnonzero(~finite).tolist()]
@@ -91,9 +91,9 @@ def knee(points: Points, directions: Sequence[str]) -> int:
     if not front:
         raise ValueError("a knee needs a point whose values are all finite, but got none")
     chosen = [points[index] for index in front]
-    shares = _shares(chosen, ranges_of(chosen, directions, margin=0.0))
+    placed = shares(chosen, ranges_of(chosen, directions, margin=0.0))
     maximized = np.array([direction == "maximize" for direction in directions])
-    sums = sum(shares[:, side].mean(axis=1) for side in (maximized, ~maximized) if side.any())
+    sums = sum(placed[:, side].mean(axis=1) for side in (maximized, ~maximized) if side.any())
     return front[int(np.argmax(sums))]
 
 
@@ -112,10 +112,10 @@ def hypervolume_growth(points: Points, directions: Sequence[str], ranges: Sequen
 
     Values beyond a range count as its end. Declare the ranges once to compare studies with each other.
     """
-    shares = _shares(points, ranges) if len(points) else np.empty((0, len(directions)))
+    placed = shares(points, ranges)
     front = np.empty((0, len(directions)))
     total, growth = 0.0, []
-    for share, gain in zip(shares, _gains(points, directions), strict=True):
+    for share, gain in zip(placed, _gains(points, directions), strict=True):
         if np.isfinite(gain).all() and share.all() and not (front >= share).all(axis=1).any():
             total += float(share.prod()) - _volume(np.minimum(front, share))
             front = np.vstack([front[~(front <= share).all(axis=1)], share])
@@ -194,7 +194,8 @@ def _range(values: Rows, direction: str, margin: float) -> Range:
     return Range(high + margin * (high - low), low)
 
 
-def _shares(points: Points, ranges: Sequence[Range]) -> Rows:
+def shares(points: Points, ranges: Sequence[Range]) -> Rows:
+    """Each point's place in the ranges, from 0 at the worst end and beyond to 1 at the best: higher is better."""
     columns = np.array(points, dtype=float).reshape(len(points), len(ranges)).T
     return np.stack([_share(values, of) for values, of in zip(columns, ranges, strict=True)], axis=1)
 

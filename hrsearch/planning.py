@@ -14,16 +14,18 @@ from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError
-from hrsearch.evaluate import Evaluate
+from hrsearch.evaluate import Evaluate, prepare
 from hrsearch.objective import Cost, parse_limit, readable
 from hrsearch.proxy import proxy_data
 from hrsearch.proxy.learning import learn, learner_of, validate
 from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
-from hrsearch.search.engines import engine_of, workers_of
+from hrsearch.search.engines import engine_of
+from hrsearch.search.engines.setup import Setup
 from hrsearch.search.judging import judged
 from hrsearch.space import Space
 
 DRAWS = 200
+MOST = 16  # copies of a sample that are timed at once
 WARM, STEPS = 3, 6  # steps of training before and while it is timed
 
 
@@ -112,10 +114,10 @@ def forecast(
         Sample(name, *samples[place])
         for name, place in (("small", 0), ("median", len(samples) // 2), ("large", len(samples) - 1))
     ]
-    timed = _timed(chosen, runner, evaluate)
+    timed, workers = _timed(chosen, runner, evaluate)
     shares = [_at(timed, flops) for _, flops in samples]
     seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
-    return Forecast(tuple(timed), workers_of(runner.engine), seconds, budget, hours)
+    return Forecast(tuple(timed), workers, seconds, budget, hours)
 
 
 def steps_of(proxy: Proxy, eta: float) -> float:
@@ -161,22 +163,22 @@ def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> lis
     return sorted(found.values(), key=lambda one: one[1])
 
 
-def _timed(samples: Sequence[Sample], runner: Runner, evaluate: Trying) -> list[Timed]:
-    """Every sample as many times as there are workers, so that each finds the machine as busy as a search makes it."""
-    workers = workers_of(runner.engine)
-    engine = engine_of(runner.engine, ("hrsearch.evaluate", "hrsearch.planning"))
+def _timed(samples: Sequence[Sample], runner: Runner, evaluate: Trying) -> tuple[list[Timed], int]:
+    """Every sample once for each worker, so that it finds the machine as busy as a search makes it; and the workers."""
+    setup = Setup(("hrsearch.evaluate", "hrsearch.planning"), prepare, Path(), runner.device == "cuda")
+    engine = engine_of(runner.engine, setup)
     try:
         results = []
         for sample in samples:
             candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path())
-            futures = [engine.submit(judged, evaluate, candidate) for _ in range(workers)]
+            futures = [engine.submit(judged, evaluate, candidate) for _ in range(min(engine.workers, MOST))]
             known = [future.result().attributes for future in futures]
             failure = next((one["reason"] for one in known if "reason" in one), None)
             if failure:
                 raise InputError(f"the {sample.name} candidate ({sample.arch.digest()}) failed: {failure}")
             means = (statistics.fmean(one[key] for one in known) for key in ("once", "step"))
             results.append(Timed(sample, *means))
-        return results
+        return results, engine.workers
     finally:
         engine.shutdown(cancel_futures=True)
 

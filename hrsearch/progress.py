@@ -4,7 +4,10 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from hrsearch.objective import readable
 from hrsearch.runner import Measure, load_runner
 from hrsearch.search.driver import Event
 from hrsearch.space import Space
+from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
 
@@ -30,6 +34,7 @@ class Progress:
         self._front: set[int] | None = None  # numbers; None until the study is first read
         self._best = "-"
         self._due = 0.0
+        self._look = api.Seldom(lambda: self._tell_front(read_study(self.folder)))
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
@@ -62,15 +67,15 @@ class Progress:
         if event.trial.state == "failed":
             bar.write(f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
         if event.trial.state == "trained":
-            self._tell_front(bar, read_study(self.folder))
+            self._look()
         bar.set_postfix_str(self._words(event))
 
-    def _tell_front(self, bar: "tqdm[Any]", record: Record) -> None:
+    def _tell_front(self, record: Record) -> None:
         front = record.front()
         before, self._front = self._front, {trial.number for trial in front}
         for trial in front:
-            if before is not None and trial.number not in before:
-                bar.write(f"new on the front: {described(trial)}")
+            if self._bar and before is not None and trial.number not in before:
+                self._bar.write(f"new on the front: {described(trial)}")
         self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
         if time.monotonic() >= self._due:
             self.report()
@@ -107,9 +112,11 @@ def searched(
     *,
     hours: float | None,
     name: str | None,
+    storage: str | None,
     data: str | None,
     objectives: Sequence[str],
     limits: Sequence[str],
+    warm_start: Sequence[str] = (),
 ) -> None:
     """Run a search for the command line, and say how it ended and what to do next."""
     folder = folder_of(name or space.name, api.HOME)
@@ -118,7 +125,17 @@ def searched(
     try:
         asked = load_runner(runner or api.default_runner())
         how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        study = api.search(space, how, budget, hours=hours, name=name, command=_command(), on_event=progress)
+        study = api.search(
+            space,
+            how,
+            budget,
+            hours=hours,
+            name=name,
+            storage=storage,
+            command=_command(),
+            on_event=progress,
+            warm_start=warm_start,
+        )
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
@@ -163,6 +180,36 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
     print(f"winner:  hrsearch export {study} --on {target} --pick knee --to winner/")
 
 
+def watched(folder: Path, every_s: float | None) -> None:
+    """Print where the study stands again and again, in place of what was printed before; None: once."""
+    lines = 0
+    with suppress(KeyboardInterrupt):
+        while True:
+            shown = list(standing(read_study(folder)))
+            if lines and sys.stdout.isatty():
+                print(f"\x1b[{lines}A\x1b[J", end="")
+            print("\n".join(shown), flush=True)
+            lines = len(shown)
+            if every_s is None:
+                return
+            time.sleep(every_s)
+
+
+def standing(record: Record) -> Iterator[str]:
+    """Where a study stands: its trials by state, how fast it goes, its front."""
+    counts = Counter(trial.state for trial in record.trials)
+    budget = record.attributes.get("budget")
+    ended = sorted(trial.finished for trial in record.trials if trial.finished and trial.state != "refused")
+    yield f"{record.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    if len(ended) > 1 and (span := (ended[-1] - ended[0]).total_seconds()):
+        last = max(datetime.now() - ended[-1], timedelta())
+        rate = 3600 * (len(ended) - 1) / span
+        asked = f" of a budget of {budget}" if budget else ""
+        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, the last {last.total_seconds():.0f} s ago"
+    for trial in record.front()[:10]:
+        yield f"  {described(trial)}"
+
+
 def _tell_ending(study: api.Study, folder: Path) -> None:
     print(study.ending)
     for trial in study.front()[:10]:
@@ -172,7 +219,8 @@ def _tell_ending(study: api.Study, folder: Path) -> None:
 
 
 def _command() -> str:
-    return shlex.join(["hrsearch", *sys.argv[1:]])
+    """What was typed, without the password of a database: the study keeps it and the report shows it."""
+    return shlex.join(["hrsearch", *map(without_password, sys.argv[1:])])
 
 
 def _interrupt(signum: int, frame: object) -> None:

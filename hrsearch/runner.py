@@ -1,9 +1,10 @@
 """A runner: one YAML, a complete way to judge candidates."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hrsearch.arch import Arch
 from hrsearch.document import Document, shipped
@@ -15,6 +16,15 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Zoom = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 DECAY = 0.35  # share of a stable schedule in which the learning rate falls to zero
 Model = TypeVar("Model", bound=BaseModel)
+
+# Which kinds of engine know an option; the others are for all.
+ENGINE_OPTIONS = {
+    "address": ("ray",),
+    "cpus": ("ray", "slurm"),
+    "gpus": ("ray", "slurm"),
+    "cluster": ("slurm",),
+    "options": ("slurm",),
+}
 
 
 class Section(BaseModel):
@@ -72,6 +82,8 @@ class Search(Section):
 
     sampler: str = "tpe"
     seed: int = 0
+    draws: Positive = 1  # of the sampler, for one candidate: the one of which most is to be expected is trained
+    control: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the candidates that are drawn at random
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
     limits: tuple[str, ...] = ()
     eta: Annotated[float, Field(gt=1)] = 3.0  # of so many candidates at a rung one goes on to the next
@@ -98,11 +110,42 @@ class Search(Section):
 
 
 class Engine(Section):
-    """Where candidates are judged: in this process, or each in a process of its own."""
+    """Where candidates are judged: in this process, each in a process of its own, on a Ray cluster or as SLURM jobs."""
 
-    kind: Literal["inline", "processes"] = "processes"
-    workers: Annotated[int, Field(ge=0)] = 0  # 0: one per core (on CUDA: one per device)
+    kind: Literal["inline", "processes", "ray", "slurm"] = "processes"
+    workers: Annotated[int, Field(ge=0, validate_default=True)] = 0  # candidates at a time; 0: as many as there is room
     timeout_s: Annotated[float, Field(gt=0)] = 3600.0  # a candidate that takes longer fails
+    address: str | None = None  # of a running cluster, "auto" or host:port; without it, this machine alone
+    cpus: Annotated[float, Field(gt=0)] = 1.0  # of one candidate
+    gpus: Annotated[float | None, Field(ge=0)] = None  # of one candidate; 0.5: two share one. By default 1 on CUDA
+    cluster: Literal["slurm", "local"] = "slurm"  # local: the same on this machine, to try it
+    options: Mapping[str, str | int | float | bool] = {}  # submitit's: slurm_partition, slurm_account, mem_gb
+
+    @field_validator("address", "cpus", "gpus", "cluster", "options")
+    @classmethod
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
+        """An option of another kind would be overlooked; one that says what holds anyway is none."""
+        name, kind = str(info.field_name), info.data.get("kind")
+        kinds = ENGINE_OPTIONS[name]
+        if kind is not None and kind not in kinds and value != cls.model_fields[name].default:
+            raise ValueError(f"it is for kind {' and '.join(kinds)}, not for {kind}")
+        if kind == "slurm" and name in ("cpus", "gpus") and value is not None and value != int(value):
+            raise ValueError("SLURM gives whole ones")
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _joined(cls, address: str | None) -> str | None:
+        if address and address.startswith("ray://"):
+            raise ValueError("start the search on a machine of the cluster and write auto or host:port")
+        return address
+
+    @field_validator("workers")
+    @classmethod
+    def _counted(cls, workers: int, info: ValidationInfo) -> int:
+        if info.data.get("kind") == "slurm" and not workers:
+            raise ValueError("it should say how many jobs at a time")
+        return workers
 
 
 class Runner(Section):

@@ -1,13 +1,15 @@
-"""Reads a study: the one module besides `search` that knows Optuna's storage.
+"""Reads a study.
 
-The study is an Optuna study in `studies/<name>/study.journal`. A trial's parameters are the knobs that the drawn
-network reads. What else is known of it stands in its user attributes, under these names:
+The study is an Optuna study in `studies/<name>/study.journal`, or where `storage` says. A trial's parameters are the
+knobs that the drawn network reads. What else is known of it stands in its user attributes, under these names:
 
 | attribute | holds |
 |---|---|
 | digest | identity of the resolved architecture |
 | arch | the resolved architecture, `Arch.to_dict()` |
 | known | name of the published network; absent for a drawn one |
+| arm | "random": drawn at random, to hold the sampler against; absent for a candidate of the sampler |
+| copied_from | the study and the trial of it whose score and latency these are: "hrvit:17" |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
 | part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |
@@ -20,7 +22,8 @@ network reads. What else is known of it stands in its user attributes, under the
 | outcome | "trained" (to the last rung), "stopped" (let go at an earlier one), "refused" (a limit is
   broken), "failed"; absent while it runs or waits |
 | reason | why it was refused or failed |
-| violations | relative violation of each limit, by its text; positive where broken, as a published network's may be |
+| violations | relative violation of each limit, by its text; positive where broken, as a published network's may be;
+  `memory`: 1 where the candidate failed because memory ran out |
 | traceback | of a candidate that failed by an unforeseen exception: its last 4,000 characters |
 | seconds | wall seconds that judging it took |
 | owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds; 0: given back |
@@ -43,12 +46,11 @@ from typing import Any, Literal
 
 import optuna
 import pandas as pd
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from hrsearch.errors import InputError, suggestion
 from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
+from hrsearch.storage import holds_study, name_in, storage_of
 
 State = Literal["trained", "stopped", "refused", "failed", "waiting", "running"]
 
@@ -137,11 +139,6 @@ class Record:
         return pd.DataFrame([_row(trial) for trial in self.trials])
 
 
-def storage_of(folder: Path) -> JournalStorage:
-    """The storage of the study in `folder`. The path is made absolute: a relative one can spin on a stale lock."""
-    return JournalStorage(JournalFileBackend(str(folder.resolve() / "study.journal")))
-
-
 def folder_of(name: str, home: Path = Path("studies")) -> Path:
     """The folder of a study: a path as it is, a plain name below `home`."""
     return Path(name) if "/" in name else home / name
@@ -149,14 +146,14 @@ def folder_of(name: str, home: Path = Path("studies")) -> Path:
 
 def read_study(folder: Path) -> Record:
     """The study in `folder`; an InputError if there is none."""
-    if not (folder / "study.journal").is_file():
-        found = sorted(path.parent.name for path in folder.parent.glob("*/study.journal"))
+    if not holds_study(folder):
+        found = sorted(path.name for path in folder.parent.glob("*") if holds_study(path))
         raise InputError(f"{folder}: holds no study; {suggestion(folder.name, found)}")
     storage = storage_of(folder)
-    names = optuna.get_all_study_names(storage)  # one, and not the folder's name where that was renamed
-    if not names:
+    name = name_in(folder, storage)
+    if name is None:
         raise InputError(f"{folder}: its study has not begun; run the search again")
-    study = optuna.load_study(study_name=names[0], storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
     attributes = study.user_attrs
     objectives = tuple(objective_of(name) for name in attributes["objectives"])
     trials = tuple(trial_of(trial, objectives) for trial in study.get_trials(deepcopy=False))
@@ -197,6 +194,8 @@ def _row(trial: Trial) -> dict[str, Any]:
         "memory_bytes": (attributes.get("memory") or {}).get("bytes"),
         "training_memory_bytes": (attributes.get("training_memory") or {}).get("bytes"),
         "seconds": attributes.get("seconds"),
+        "arm": attributes.get("arm"),
+        "copied_from": attributes.get("copied_from"),
         "digest": attributes.get("digest"),
         "started": trial.started,
         "finished": trial.finished,

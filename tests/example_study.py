@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from hrsearch.arch import Arch, Branch, Part, Stage
 from hrsearch.objective import Latency, Memory, Score, objective_of
 from hrsearch.runner import Proxy, Runner
-from hrsearch.study import Record, storage_of, trial_of
+from hrsearch.storage import storage_of
+from hrsearch.study import Record, trial_of
 
 LIMIT = "flops<=7G"
 START = datetime(2026, 3, 1, 9)

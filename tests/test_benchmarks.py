@@ -1,4 +1,4 @@
-"""What the benchmark of speed runs against each other computes the same; the others run, on next to nothing."""
+"""Benchmarks: what is timed against each other computes the same; the others run, on next to nothing."""
 
 import importlib.util
 import json
@@ -7,10 +7,12 @@ from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
+from hrsearch.objective import Cost
 from hrsearch.registry import ENGINES
-from hrsearch.space import load_arch
+from hrsearch.space import load_arch, load_space
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -41,6 +43,12 @@ def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/latency.py, whose own engine is gone after the test."""
     monkeypatch.setattr(ENGINES, "_entries", {kind: ENGINES[kind] for kind in ENGINES})
     return program("latency")
+
+
+@pytest.fixture(scope="module")
+def searching() -> ModuleType:
+    """benchmarks/search.py."""
+    return program("search")
 
 
 @pytest.mark.parametrize("name", ["hrformer_t", "hrvit_b1"])
@@ -88,3 +96,46 @@ def test_latency_measures_two_rounds_and_goes_on(
     options.runs = 13
     with pytest.raises(SystemExit, match="give the same, or another --out"):
         latency.measure_round(1, options)
+
+
+def test_a_search_of_recorded_networks_spends_their_seconds(
+    searching: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, results = tmp_path / "table.csv", tmp_path / "results.jsonl"
+    study = BENCHMARKS.parent / "reports" / "hrvit-laptop"
+    held = sys.modules["replay"].table_of(study)
+    knobs = pd.DataFrame(held.settings).add_prefix("knob.")
+    held.frame.join(knobs).rename(columns={"score_0": "score_1", "seconds_0": "seconds_1"}).assign(
+        score_0=0.1, seconds_0=10.0
+    ).to_csv(table)
+    ways = ["random", "evolve", "Optuna TPE"]
+    for path in (study, table):
+        options = ["--table", str(path), "--seconds", "700", "--seeds", "2", "--to", str(results)]
+        for _ in range(2):  # the second time, everything is there
+            searching.main(["run", "--world", "recorded", "--ways", *ways, *options])
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
+        assert [(row["seed"], row["way"]) for row in rows] == [(seed, way) for seed in (0, 1) for way in ways]
+        most = 700 / min(held.frame["seconds_0"]) if path == study else 700 / (10 + min(held.frame["seconds_0"]))
+        for row in rows:
+            assert 5 < row["trained"] <= most
+            assert 0 < row["volume"][0] <= row["volume"][1] <= row["volume"][2] < 1
+        results.rename(tmp_path / f"{path.stem}.jsonl")
+    capsys.readouterr()
+    searching.main(["table", str(tmp_path / "table.jsonl")])
+    assert "| evolve | 2 |" in capsys.readouterr().out
+
+
+def test_a_model_of_the_recorded_networks_tells_them_apart(searching: ModuleType) -> None:
+    """Six seconds: the Gaussian processes are fitted."""
+    replay = sys.modules["replay"]
+    space, table = load_space("hrvit"), replay.table_of(BENCHMARKS.parent / "reports" / "hrvit-laptop")
+    model = replay.Model(space, table, 0.0)
+    assert max(model.errors.values()) < 0.6
+    costs: dict[str, Cost] = {}
+    world = replay.modelled(replay.narrowed(space, table), model, lambda arch: Cost(600_000, 600_000_000), costs)
+    _, arch = world.space.sample(0)
+    world.cost_of(arch)
+    judged = world.judge(arch.digest())
+    assert judged == world.judge(arch.digest())
+    assert 0.3 < judged.score == judged.true_score < 0.95
+    assert 5 < judged.latency_ms < 200

@@ -111,7 +111,7 @@ def test_grammar_writes_a_row_per_stage_and_each_block_once(tmp_path: Path) -> N
 def test_export_holds_the_network_and_its_numbers(record: Record, tmp_path: Path) -> None:
     keep_weights(record, 2)
     to = export(record, "trial:2", tmp_path / "deep" / "winner")
-    assert {path.name for path in to.iterdir()} == FILES | {"weights.safetensors"}
+    assert {path.name for path in to.iterdir()} == FILES | {"weights.safetensors", "check.py", "check.npz"}
     assert load_arch(to / "arch.yaml").digest() == record.trial(2).attributes["digest"]
     numbers = json.loads((to / "numbers.json").read_text(encoding="utf-8"))
     assert (numbers["study"], numbers["trial"], numbers["digest"]) == ("study", 2, record.trial(2).attributes["digest"])
@@ -220,6 +220,6 @@ def test_wrong_choice_makes_no_folder(record: Record, tmp_path: Path) -> None:
     for choice in (f"trial:{failed.number}", "trial:99", "fastets"):
         with pytest.raises(InputError):
             export(record, choice, tmp_path / "winner")
-    with pytest.raises(InputError, match="target 'onxx' does not exist; choose from native"):
-        export(record, "best", tmp_path / "winner", target="onxx")
+    with pytest.raises(InputError, match="export format 'onxx' does not exist; did you mean 'onnx'"):
+        export(record, "best", tmp_path / "winner", ["onxx"])
     assert not (tmp_path / "winner").exists()

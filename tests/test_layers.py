@@ -13,12 +13,12 @@ LAYERS = [
     {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
     {"space"},
     {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"study"}, {"search", "pick", "targets"}, {"train", "retarget"},
-    {"report", "export"}, {"api"}, {"progress"}, {"cli"}, {"__main__"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"storage"}, {"study"}, {"search", "pick", "targets"},
+    {"train", "retarget", "planning", "compare"}, {"report", "export"}, {"api"}, {"progress", "schema", "doctor"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train"}
-OPTUNA = {"search", "study"}
+TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "planning", "doctor"}
+OPTUNA = {"search", "storage", "study"}
 
 
 def imports() -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ import pytest
 
 from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
-from hrsearch.runner import load_runner
+from hrsearch.runner import Runner, load_runner
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in shipped_folder("runners").glob("*.yaml")))
@@ -21,6 +21,14 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
         ("proxi: {}\n", "r.yaml:1: proxi: key 'proxi' does not exist; did you mean 'proxy'?"),
         ("search: {limits: [speed=3]}\n", "r.yaml:1: search.limits: objective 'speed' does not exist"),
         ("search: {objectives: [score, score]}\n", "each objective once"),
+        (
+            "engine:\n  address: auto\n",
+            "engine.address: it is for kind ray, not for processes, but got 'auto'",
+        ),
+        ("engine: {kind: ray, address: 'ray://x:1'}\n", "start the search on a machine of the cluster and write auto"),
+        ("engine: {kind: ray, options: {mem_gb: 3}}\n", "engine.options: it is for kind slurm, not for ray"),
+        ("engine: {kind: slurm}\n", "engine.workers: it should say how many jobs at a time, but got 0"),
+        ("engine: {kind: slurm, workers: 1, gpus: 0.5}\n", "engine.gpus: SLURM gives whole ones, but got 0.5"),
         ("- 3\n", "expected a mapping"),
         ("proxy: {steps: 3, steps: 4}\n", "proxy.steps is given twice"),
     ],
@@ -37,3 +45,10 @@ def test_a_wrong_runner_says_where(tmp_path: Path, text: str, message: str) -> N
 def test_a_missing_runner_names_what_exists() -> None:
     with pytest.raises(InputError, match="did you mean 'laptop'"):
         load_runner("laptob")
+
+
+def test_a_runner_says_again_what_it_was_told() -> None:
+    """Defaults that are written out, as a study keeps them, are no options of another kind."""
+    runner = Runner.model_validate({"engine": {"kind": "ray", "gpus": 0.5, "address": "auto"}})
+    assert Runner.model_validate(runner.model_dump(mode="json")) == runner
+    assert Runner.model_validate(Runner().model_dump()) == Runner()

@@ -1,12 +1,14 @@
 """The search as a whole, inline: budget, order, outcomes, and that an interruption changes nothing."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers import TPESampler
 from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner_of, search, start, states_of
 
 from hrsearch.arch import Arch
@@ -16,8 +18,11 @@ from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, samplers
 from hrsearch.search.driver import Event
 from hrsearch.search.ledger import open_ledger
+from hrsearch.search.proposals import view_of
 from hrsearch.search.samplers import SAMPLERS
-from hrsearch.study import read_study, storage_of
+from hrsearch.search.tpe import QuickTPE
+from hrsearch.storage import storage_of
+from hrsearch.study import read_study
 
 SMALL = SPACE.replace("width1: [8, 16, 24, 32]", "width1: [8]").replace("depth2: [1, 2, 3, 4]", "depth2: [1]")
 KNOWN = SPACE.replace("knobs:", "known: [hrvit_b1, hrvit_b2]\nknobs:", 1)
@@ -75,19 +80,19 @@ class Interrupted:
         return Toy()(candidate)
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize(("sampler", "draws"), [*((name, 1) for name in sorted(SAMPLERS)), ("evolve", 3)])
 def test_interrupted_and_resumed_is_uninterrupted(
-    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samplers, "STARTUP", 4)
-    monkeypatch.setattr(samplers, "POPULATION", 4)
-    limits = ("flops<=0.25G", "latency<=20ms")
-    search(tmp_path / "whole", 16, sampler=sampler, limits=limits)
+    monkeypatch.setattr(samplers, "STARTUP", 14 if sampler == "gp" else 4)  # a Gaussian process takes seconds
+    monkeypatch.setattr(samplers, "POPULATION", (4, 4))
+    told: dict[str, Any] = {"sampler": sampler, "draws": draws, "limits": ("flops<=0.25G", "latency<=20ms")}
+    search(tmp_path / "whole", 16, **told)
     evaluate = Interrupted(0, 3, 9, 10, 14)
     for _ in evaluate.at:
         with pytest.raises(KeyboardInterrupt):
-            search(tmp_path / "parts", 16, evaluate, sampler=sampler, limits=limits)
-    search(tmp_path / "parts", 16, evaluate, sampler=sampler, limits=limits)
+            search(tmp_path / "parts", 16, evaluate, **told)
+    search(tmp_path / "parts", 16, evaluate, **told)
     whole, parts = read_study(tmp_path / "whole"), read_study(tmp_path / "parts")
     assert rows_of(parts) == rows_of(whole)
     assert {trial.state for trial in whole.trials} == {"trained", "refused"}
@@ -102,13 +107,29 @@ def test_samplers_differ_by_seed_and_survive_knobs_of_one_value(sampler: str, tm
     assert {row[1]["width1"] for row in first} == {8}
 
 
-def test_each_network_once_and_a_small_space_ends(folder: Path) -> None:
+def test_tpe_learns_from_the_knobs_that_optuna_would(folder: Path) -> None:
+    search(folder, 12, limits=("flops<=0.25G",), sampler="random")
+    study = optuna.load_study(study_name="toy", storage=storage_of(folder))
+    view = view_of(study.get_trials(deepcopy=False), ["maximize", "minimize", "minimize"])
+    asked = view.ask()
+    trial = view.get_trials(deepcopy=False)[asked.number]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both = [kind(multivariate=True) for kind in (TPESampler, QuickTPE)]
+    theirs, ours = (sampler.infer_relative_search_space(view, trial) for sampler in both)
+    assert list(ours.items()) == list(theirs.items())
+    assert {"lift", "width1"} <= ours.keys()
+    assert "extra" not in ours  # read only where the stage is there
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_each_network_once_and_a_small_space_ends(sampler: str, folder: Path) -> None:
     tiny = SMALL.replace("lift: [false, true]", "lift: [false]").replace("extra: {from: 1, to: 4}", "extra: [1]")
-    end = search(folder, 50, space=tiny)
+    end = search(folder, 50, space=tiny, sampler=sampler)
     digests = [digest for _, digest, *_ in calls_of(folder)]
     assert len(digests) == len(set(digests)) == 4 * 3  # width2 x depth1; the knob `extra` is never read
     assert end == "the space seems to hold no network besides the 12 already drawn"
-    assert search(folder, 50, space=tiny) == end
+    assert search(folder, 50, space=tiny, sampler=sampler) == end
 
 
 def test_published_networks_come_first_and_have_no_parameters(folder: Path) -> None:
@@ -309,3 +330,19 @@ def test_a_proposal_takes_little_time(folder: Path) -> None:
     began = time.process_time()
     search(folder, 210, space=space, sampler="tpe")
     assert (time.process_time() - began) / 10 < 0.15
+
+
+def test_a_driver_may_die_between_any_two_writes_of_a_ladder(tmp_path: Path) -> None:
+    """The same with rungs: a trial that was judged at the last one is neither judged again nor let go."""
+    search(tmp_path / "whole", 3, rungs=(10,))
+    whole = (tmp_path / "whole" / "study.journal").read_bytes().replace(b'"pid":', b'"pid":4194305,"was":')
+    lines = whole.splitlines(keepends=True)
+    first = next(index for index, line in enumerate(lines) if b'{"rung":' in line)  # one goes on
+    for kept in range(first, len(lines)):
+        folder = tmp_path / str(kept) / "whole"
+        folder.mkdir(parents=True)
+        (folder / "study.journal").write_bytes(b"".join(lines[:kept]))
+        through = any(b'{"rungs":' in line and line.count(b'"rung":') == 2 for line in lines[:kept])
+        assert search(folder, 3, rungs=(10,)).startswith("3 of 3 candidates are done: 1 trained, 2 let go")
+        assert rows_of(read_study(folder)) == rows_of(read_study(tmp_path / "whole"))
+        assert len(calls_of(folder)) == (0 if through else 1)

@@ -6,15 +6,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy_workers as work
 from toy_workers import alive
 
-from hrsearch.errors import CandidateFailed
+from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.runner import Engine
-from hrsearch.search.engines import ENGINES, engine_of, workers_of
+from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.processes import Processes
+from hrsearch.search.engines.setup import Setup
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,50 @@ def pids_in(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-@pytest.mark.parametrize("kind", sorted(ENGINES))
-def test_engines_call_and_raise(kind: str) -> None:
-    with engine_of(Engine.model_validate({"kind": kind, "workers": 1})) as executor:
+@pytest.mark.parametrize(
+    "options",
+    [{"kind": "inline"}, {"kind": "processes"}, {"kind": "slurm", "cluster": "local"}],
+    ids=lambda options: options["kind"],
+)
+def test_engines_call_and_raise(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has a file of its own. SLURM's jobs are processes of this machine here, by submitit's own means."""
+    if options["kind"] == "slurm":
+        pytest.importorskip("submitit")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # a job finds what is installed; the tests are not
+    setup = Setup(prepare=work.prepare, folder=tmp_path)
+    with engine_of(Engine.model_validate({"workers": 1} | options), setup) as executor:
         assert executor.submit(work.add, 2, second=3).result() == 5
         with pytest.raises((CandidateFailed, ZeroDivisionError), match="division by zero"):
             executor.submit(work.divide).result()
+
+
+def test_jobs_that_die_and_jobs_that_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    engine = Engine(kind="slurm", cluster="local", workers=2, cpus=1)
+    executor = engine_of(engine, Setup(prepare=work.prepare, folder=tmp_path))
+    killed, staying = executor.submit(work.kill_self), executor.submit(work.stay, tmp_path / "pids")
+    with pytest.raises(CandidateFailed, match=r"job \d+ ended without an answer"):
+        killed.result()
+    assert until(lambda: len(pids_in(tmp_path / "pids")) == 1)
+    executor.shutdown(cancel_futures=True)
+    with pytest.raises(CandidateFailed, match="the search was stopped"):
+        staying.result()
+    assert until(lambda: not any(map(alive, pids_in(tmp_path / "pids"))))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cluster": "local", "options": {"slurm_partitions": "gpu"}}, "Unknown argument 'partitions'"),
+        ({}, "Could not detect"),  # this machine has no SLURM
+    ],
+)
+def test_what_slurm_does_not_take_is_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    engine = Engine.model_validate({"kind": "slurm", "workers": 1} | options)
+    with pytest.raises(InputError, match=rf"^engine\.kind slurm: .*{message}"):
+        engine_of(engine, Setup(folder=tmp_path))
 
 
 def test_inline_lets_ctrl_c_through() -> None:
@@ -49,13 +89,32 @@ def test_inline_lets_ctrl_c_through() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        engine_of(Engine(kind="inline")).submit(press)
+        engine_of(Engine(kind="inline"), Setup()).submit(press)
 
 
-def test_workers() -> None:
-    assert workers_of(Engine(kind="inline", workers=4)) == 1
-    assert workers_of(Engine(kind="processes", workers=4)) == 4
-    assert workers_of(Engine(kind="processes")) == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(
+    ("engine", "cuda", "workers"),
+    [
+        (Engine(kind="inline", workers=4), False, 1),
+        (Engine(kind="processes", workers=4), False, 4),
+        (Engine(kind="processes"), False, len(os.sched_getaffinity(0))),
+        (Engine(kind="processes"), True, 3),
+        (Engine(kind="processes", workers=5), True, 5),
+    ],
+)
+def test_workers(engine: Engine, cuda: bool, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, 2,MIG-7")
+    with engine_of(engine, Setup(cuda=cuda)) as executor:
+        assert executor.workers == workers
+
+
+def test_each_worker_sees_a_gpu_of_its_own(tmp_path: Path) -> None:
+    """Three workers of two GPUs: one GPU is seen twice, and whoever comes later sees one that is free again."""
+    with Processes(3, 30.0, gpus=["0", "MIG-7"]) as processes:
+        seen = [future.result() for future in [processes.submit(work.gpu, 0.5) for _ in range(3)]]
+        assert sorted(map(str, seen)) == ["0", "0", "MIG-7"]
+        assert {processes.submit(work.gpu).result() for _ in range(4)} == {"0", "MIG-7"}
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def test_each_call_has_its_own_process(engine: Processes) -> None:

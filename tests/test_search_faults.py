@@ -1,6 +1,7 @@
 """Deaths in the middle of a search: nothing finished is lost or judged again, and the budget is kept."""
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -9,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toy_search import Toy, calls_of, search, start, states_of
+from toy_search import FAULTS, Toy, calls_of, rungs_called, search, start, states_of, troubled
 from toy_workers import alive
 
 from hrsearch.candidate import Candidate, Judgement
+from hrsearch.report.words import outcomes
+from hrsearch.storage import storage_of
 from hrsearch.study import read_study
 
 PROCESSES = {"kind": "processes", "workers": 2}
@@ -134,3 +137,83 @@ def test_a_driver_takes_over_from_one_that_dies_beside_it(folder: Path) -> None:
     said, _ = second.communicate(timeout=60)
     assert "4 of 4 candidates are done: 4 trained" in said
     assert states_of(folder)["trained"] == 4
+
+
+def test_each_fault_is_one_failed_candidate_with_its_reason(folder: Path) -> None:
+    end = search(folder, 8, troubled, engine=PROCESSES | {"timeout_s": 5}, preload=["toy_search"])
+    assert end.startswith("8 of 8 candidates are done: 3 trained, 5 failed")
+    failed = {trial.attributes["reason"]: trial for trial in read_study(folder).trials if trial.state == "failed"}
+    nan = next(reason for reason in failed if reason.startswith("its judgement cannot be stored"))
+    assert set(failed) == {nan, *(reason for _, reason in FAULTS.values())}
+    short = failed["out of memory"]
+    assert short.attributes["violations"] == {"memory": 1.0}
+    stored = storage_of(folder).get_all_trials(0)
+    assert [trial.constraints for trial in stored if trial.number == short.number] == [{"memory": 1.0}]
+    assert [(one.reason, len(one.numbers)) for one in outcomes(read_study(folder))].count(("out of memory", 1)) == 1
+
+
+@pytest.mark.parametrize("jump", [86400.0, -86400.0], ids=["ahead", "back"])
+def test_a_clock_that_jumps_costs_nothing(jump: float, folder: Path) -> None:
+    """Of two drivers one finds itself a day away: no trial is taken from the other, and no hours are spent by it."""
+    options = ["--rungs", "10", "30", "--seconds", "0.2"]
+    jumping = start(folder, 10, *options, "--jump", str(jump), "--hours", "5")
+    steady = start(folder, 10, *options, "--hours", "5")
+    for driver in (jumping, steady):
+        said, _ = driver.communicate(timeout=100)
+        assert "10 of 10 candidates are done" in said
+        assert "hours" not in said
+        assert "left by a driver" not in said
+    called = Counter((number, rung) for number, rung, _ in rungs_called(folder))
+    assert set(called.values()) == {1}
+    assert sum(rung == 0 for _, rung in called) == 10
+
+
+class Chaos:
+    """Two drivers of one study with rungs; each time, one of them or one of their workers is killed."""
+
+    def __init__(self, folder: Path, budget: int, seed: int) -> None:
+        self.folder = folder
+        self.budget = budget
+        self.random = random.Random(seed)
+        self.drivers = [self.driver() for _ in range(2)]
+        self.stored: dict[tuple[int, int], float] = {}  # trial and rung: by when its score stood in the study
+
+    def driver(self) -> subprocess.Popen[str]:
+        return start(self.folder, self.budget, "--seconds", "0.25", "--rungs", "10", "30")
+
+    def strike(self) -> None:
+        time.sleep(0.8 * self.random.random())
+        workers = [pid for pid in {pid for _, _, pid, _ in calls_of(self.folder)} if alive(pid)]
+        if workers and self.random.random() < 0.5:
+            os.kill(self.random.choice(sorted(workers)), signal.SIGKILL)
+        else:
+            place = self.random.randrange(2)
+            self.drivers[place].kill()
+            self.drivers[place].communicate()
+            self.drivers[place] = self.driver()
+        self.note()
+
+    def note(self) -> None:
+        if (self.folder / "study.journal").exists():
+            for trial in read_study(self.folder).trials:
+                for rung, _ in enumerate(trial.attributes.get("rungs", ())):
+                    self.stored.setdefault((trial.number, rung), time.time())
+
+
+def test_chaos(folder: Path) -> None:
+    """Twenty kills at random moments: the budget to the candidate, no network twice, nothing stored judged again."""
+    chaos = Chaos(folder, 40, seed=0)
+    for _ in range(20):
+        chaos.strike()
+    said = [driver.communicate(timeout=120)[0] for driver in chaos.drivers]
+    assert all("40 of 40 candidates are done" in text for text in said), said
+    chaos.note()
+    trials = [trial for trial in read_study(folder).trials if "digest" in trial.attributes]
+    assert len(trials) == len({trial.attributes["digest"] for trial in trials}) == 40
+    assert {trial.state for trial in trials} <= {"trained", "stopped", "failed"}
+    assert sum(trial.state == "trained" for trial in trials) >= 1
+    for trial in trials:
+        scores = trial.attributes.get("rungs", ())
+        assert [score["rung"] for score in scores] == list(range(len(scores)))
+        assert len(scores) == 3 or trial.state != "trained"
+    assert not [call for call in rungs_called(folder) if call[2] > chaos.stored.get(call[:2], float("inf"))]

@@ -146,7 +146,7 @@ def test_interrupted_and_resumed_is_uninterrupted_with_rungs(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samplers, "STARTUP", 4)
-    monkeypatch.setattr(samplers, "POPULATION", 4)
+    monkeypatch.setattr(samplers, "POPULATION", (4, 4))
     search(tmp_path / "whole", 12, sampler=sampler, rungs=RUNGS)
     evaluate = Interrupted(0, 3, 4, 9, 13)
     for _ in evaluate.at:

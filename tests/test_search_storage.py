@@ -19,7 +19,8 @@ from hrsearch.objective import OBJECTIVES
 from hrsearch.search.journal import StudyFile, mend
 from hrsearch.search.leases import LEASE_S, Leases, is_lost, new_owner
 from hrsearch.search.ledger import open_ledger
-from hrsearch.study import read_study, storage_of
+from hrsearch.storage import storage_of
+from hrsearch.study import read_study
 
 SCORE = (OBJECTIVES["score"],)
 

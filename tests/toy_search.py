@@ -1,14 +1,17 @@
 """A small real space with candidates that are judged in microseconds, and a driver of it to start and kill."""
 
 import argparse
+import ctypes
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from hrsearch.objective import Cost
 from hrsearch.runner import Runner
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.space import Space
+from hrsearch.storage import point_to
 from hrsearch.study import Record, read_study
 
 SPACE = """
@@ -58,9 +62,62 @@ class Toy:
 
     def __call__(self, candidate: Candidate) -> Judgement:
         with (candidate.folder / "calls").open("a") as calls:
-            calls.write(json.dumps([candidate.number, candidate.digest, os.getpid(), time.time()]) + "\n")
+            called = [candidate.number, candidate.digest, os.getpid(), time.time(), candidate.rung]
+            calls.write(json.dumps(called) + "\n")
         time.sleep(self.seconds)
         return judgement(candidate)
+
+
+@dataclass(frozen=True)
+class Heavy:
+    """The toy's candidate with weights; what begins and ends is noted on another disk."""
+
+    notes: Path
+    weight: int
+
+    def __call__(self, candidate: Candidate) -> Judgement:
+        self.note("begun", candidate)
+        time.sleep(0.1)
+        (candidate.folder / f"{candidate.number}.weights").write_bytes(bytes(self.weight))
+        self.note("ended", candidate)
+        return judgement(candidate)
+
+    def note(self, what: str, candidate: Candidate) -> None:
+        with (self.notes / what).open("a") as file:
+            file.write(f"{candidate.number} {candidate.rung}\n")
+
+    def noted(self, what: str) -> Counter[str]:
+        return Counter((self.notes / what).read_text().splitlines())
+
+
+def run_out_of_memory() -> None:
+    """Ask for more than this process may have."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20), resource.RLIM_INFINITY))
+    bytearray(256 << 20)
+
+
+FAULTS: dict[str, tuple[Callable[[], object], str]] = {
+    "segfault": (lambda: ctypes.string_at(0), "worker was killed by signal 11 (Segmentation fault)"),
+    "abort": (os.abort, "worker was killed by signal 6 (Aborted)"),
+    "hang": (lambda: time.sleep(60), "took longer than 5 s"),
+    "memory": (run_out_of_memory, "out of memory"),
+}
+
+
+def troubled(candidate: Candidate) -> Judgement:
+    """Each of the faults befalls one candidate, then one scores no number, then all goes well."""
+    for name, (strike, _) in FAULTS.items():
+        try:
+            (candidate.folder / name).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        strike()
+    try:
+        (candidate.folder / "nan").touch(exist_ok=False)
+    except FileExistsError:
+        return Toy()(candidate)
+    return judgement(candidate, score={"value": float("nan")})
 
 
 def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
@@ -81,8 +138,8 @@ def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
 
 def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
     """Drive the toy's search; options go to the runner's search section, `engine` and `on_event` where they belong."""
-    preload, forecast = options.pop("preload", ()), options.pop("forecast", None)
-    judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast)
+    preload, forecast, earlier = options.pop("preload", ()), options.pop("forecast", None), options.pop("earlier", ())
+    judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast, earlier=earlier)
     told = {
         "hours": options.pop("hours", None),
         "attributes": options.pop("attributes", {}),
@@ -94,6 +151,15 @@ def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str =
 
 def calls_of(folder: Path) -> list[tuple[int, str, int, float]]:
     """Every call of `Toy` in the order in which they began: trial number, digest, process, time."""
+    return [(number, digest, pid, when) for number, digest, pid, when, _ in _calls(folder)]
+
+
+def rungs_called(folder: Path) -> list[tuple[int, int, float]]:
+    """Every call of `Toy`: trial number, rung, time."""
+    return [(number, rung, when) for number, _, _, when, rung in _calls(folder)]
+
+
+def _calls(folder: Path) -> list[tuple[int, str, int, float, int]]:
     path = folder / "calls"
     return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -127,15 +193,28 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--rungs", type=int, nargs="*", default=[])
+    parser.add_argument("--storage")
+    parser.add_argument("--hours", type=float)
+    parser.add_argument("--jump", type=float, help="seconds by which the clock of the wall jumps after half a second")
     asked = parser.parse_args()
+    if asked.storage:
+        point_to(asked.folder, asked.storage)
+    if asked.jump:
+        make_clock_jump(asked.jump)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would have begun deaf to it
     engine = {"kind": asked.engine, "workers": asked.workers}
-    told = {"engine": engine, "preload": ["toy_search"], "on_event": say, "rungs": asked.rungs}
+    told = {"engine": engine, "preload": ["toy_search"], "on_event": say, "rungs": asked.rungs, "hours": asked.hours}
     try:
         print(search(asked.folder, asked.budget, Toy(asked.seconds), **told))
     except KeyboardInterrupt:
         print("stopped")
         sys.exit(130)
+
+
+def make_clock_jump(seconds: float) -> None:
+    """The clock of the wall, as this process sees it, is set anew in a moment."""
+    right, when = time.time, time.monotonic() + 0.5
+    time.time = lambda: right() + (seconds if time.monotonic() > when else 0.0)
 
 
 def say(event: Event) -> None:

@@ -26,7 +26,7 @@ def prepare() -> None:
 
 def prepared() -> bool:
     """Whether `prepare` ran in this process, and in no other."""
-    return [os.getpid()] == READY
+    return {os.getpid()} == set(READY)
 
 
 def add(first: int, second: int = 0) -> int:
@@ -42,6 +42,12 @@ def process() -> int:
 def threads() -> dict[str, str | None]:
     """How many threads numerical libraries are told to use."""
     return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def gpu(seconds: float = 0.0) -> str | None:
+    """Which GPU this worker sees."""
+    time.sleep(seconds)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def kill_self() -> None:

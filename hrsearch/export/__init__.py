@@ -1,48 +1,88 @@
-"""Exports a trial of a study as a folder that stands alone. A new target is a module and its entry in `TARGETS`."""
+"""Exports a trial of a study as a folder that stands alone.
+
+A new format is a module with a class in the registry EXPORTS (see `hrsearch.export.target`), imported here.
+"""
 
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrsearch.errors import InputError, suggestion
-from hrsearch.export import native
+from hrsearch.errors import InputError
+from hrsearch.export import mmseg, native, onnx, pt2, standalone, timm
+from hrsearch.export.check import run_check, write_check
+from hrsearch.export.native import numbers_of
+from hrsearch.export.readme import readme_of
+from hrsearch.export.target import ExportFailed, Target
+from hrsearch.export.winner import Winner
 from hrsearch.pick import pick
+from hrsearch.registry import EXPORTS
 from hrsearch.study import Record, Trial
 
-__all__ = ["TARGETS", "export", "pick"]
+__all__ = ["ExportFailed", "export", "mmseg", "native", "onnx", "pick", "pt2", "standalone", "timm"]
 
-# Each writes a trial's files into an empty folder, `numbers.json` among them, by which an export is known again.
-TARGETS: dict[str, Callable[[Record, Trial, Path], None]] = {"native": native.write}
-MARK = "numbers.json"
+MARK = "numbers.json"  # by which an export is known again
+NATIVE = "native"
+CACHE = "__pycache__"  # what running the exported code leaves beside it
 
 
-def export(record: Record, choice: str, to: Path, target: str = "native") -> Path:
+def export(record: Record, choice: str, to: Path, formats: Sequence[str] = (NATIVE,)) -> Path:
     """Write the trial that `choice` picks (see `hrsearch.pick.pick`) to the folder `to`, and return the folder.
 
-    An InputError if the folder holds anything but an earlier export, which is replaced. What training has left there
+    `formats` are of the registry EXPORTS; "native" always comes along. Every file that computes is run and held against
+    the network; one that computes something else is an ExportFailed. An InputError if a format lacks a package or the
+    weights, or if the folder holds anything but an earlier export, which is replaced. What training has left there
     stays when the network is the same, and is an InputError when it is another one: its checkpoints would not fit.
     """
-    if target not in TARGETS:
-        raise InputError(f"export target {target!r} does not exist; {suggestion(target, TARGETS)}")
+    targets = _targets(formats)
     trial = pick(record, choice)
     if not trial.attributes.get("arch"):
         raise InputError(f"{trial.name} has no architecture in the study; it cannot be exported")
+    winner = Winner(record, trial)
+    if winner.weights is None and len(targets) > 1:
+        kept = "it keeps those of its front; pick one of these, or export native and train it"
+        raise InputError(
+            f"{trial.name}: format {list(targets)[1]!r} needs weights, but the study has kept none: {kept}"
+        )
     earlier = _earlier(to, trial)
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as made:
-        TARGETS[target](record, trial, Path(made))
+        _write(winner, targets, Path(made))
         _move(Path(made), to, earlier)
     return to
+
+
+def _targets(formats: Sequence[str]) -> dict[str, Target]:
+    """The formats and those that they build upon, these first; an InputError for what does not exist or work here."""
+    targets: dict[str, Target] = {}
+    for name in (NATIVE, *formats):
+        target = EXPORTS[name]()
+        target.require(name)
+        for each in (*target.upon, name):
+            targets.setdefault(each, EXPORTS[each]())
+    return targets
+
+
+def _write(winner: Winner, targets: dict[str, Target], folder: Path) -> None:
+    """All files, checked."""
+    usages = {name: target.write(winner, folder) for name, target in targets.items()}
+    if winner.weights:
+        write_check(winner, targets, folder)
+    names = sorted({path.name for path in folder.iterdir()} | {"README.md", MARK})
+    numbers = {"files": names, "formats": list(targets), **numbers_of(winner.record, winner.trial)}
+    (folder / MARK).write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    checked = run_check(folder, fresh=len(targets) > 1 or bool(winner.plugins)) if winner.weights else []
+    (folder / "README.md").write_text(readme_of(winner, usages, checked), encoding="utf-8")
 
 
 def _earlier(to: Path, trial: Trial) -> set[str]:
     """The files of an earlier export in `to`; an InputError if there is anything that must stay."""
     if to.exists() and not to.is_dir():
         raise InputError(f"{to}: is a file; choose a folder that is empty or does not exist")
-    present = {path.name for path in to.iterdir() if not path.name.startswith(".export-")} if to.exists() else set()
+    found = to.iterdir() if to.exists() else ()
+    present = {path.name for path in found if path.name != CACHE and not path.name.startswith(".export-")}
     if not present:
         return set()
     mark = _mark(to / MARK)

@@ -1,8 +1,8 @@
 """The export that `hrsearch train` goes on from: the network as YAML, its weights, a recipe, the search's figures."""
 
-import json
 import shutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import yaml
 from pydantic import ValidationError
 
 from hrsearch.arch import Arch
-from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.export.grammar import yaml_of
-from hrsearch.export.readme import figures_of, readme_of
+from hrsearch.export.readme import figures_of, native_usage
+from hrsearch.export.target import Target
+from hrsearch.export.winner import Winner
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
+from hrsearch.registry import EXPORTS
 from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.study import Record, Trial
 from hrsearch.task import TASKS
@@ -41,25 +43,38 @@ COMMENTS = {
 }
 
 
-def write(record: Record, trial: Trial, folder: Path) -> None:
-    """Write the trial's network into an empty folder; without weights where the study has kept none."""
-    kept = weights_path(record.folder, trial.number)
-    if kept.is_file():
-        shutil.copyfile(kept, folder / WEIGHTS)
-    plugins = [Path(path) for path in record.attributes.get("plugins") or ()]
-    for path in plugins:
-        if not path.is_file():
-            raise InputError(f"plug-in {path}: no such file any more; the network cannot be built without it")
-        shutil.copyfile(path, folder / path.name)
-    texts = {
-        "arch.yaml": arch_yaml(record, trial),
-        "train.yaml": train_yaml(record, trial),
-        "README.md": readme_of(record, trial, weights=kept.is_file()),
-    }
-    files = [*texts, *(path.name for path in plugins), "numbers.json", *([WEIGHTS] if kept.is_file() else [])]
-    texts["numbers.json"] = json.dumps({"files": files, **numbers_of(record, trial)}, indent=2, ensure_ascii=False)
-    for name, text in texts.items():
-        (folder / name).write_text(text.rstrip() + "\n", encoding="utf-8")
+def native_outputs(folder: Path, image: Any) -> dict[str, Any]:
+    """What hrsearch makes of arch.yaml and its weights."""
+    import json
+
+    import torch
+    from safetensors.torch import load_file
+
+    hrsearch = import_module("hrsearch")
+    classes = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))["classes"]
+    count = classes if isinstance(classes, int) else len(classes)
+    network = hrsearch.build(hrsearch.load_arch(folder / "arch.yaml"), classes=count).eval()
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    with torch.inference_mode():
+        prediction, maps = network(torch.from_numpy(image)), network.pyramid(torch.from_numpy(image))
+    return {"prediction": prediction.numpy()} | {f"map{index}": each.numpy() for index, each in enumerate(maps)}
+
+
+@EXPORTS.add("native")
+class Native(Target):
+    """YAML, safetensors and a recipe."""
+
+    outputs = staticmethod(native_outputs)
+
+    def write(self, winner: Winner, folder: Path) -> str:
+        """Write arch.yaml, train.yaml and what the network needs; without weights where the study has kept none."""
+        if winner.weights:
+            shutil.copyfile(winner.weights, folder / WEIGHTS)
+        for path in winner.plugins:
+            shutil.copyfile(path, folder / path.name)
+        for name, text in (("arch.yaml", arch_yaml), ("train.yaml", train_yaml)):
+            (folder / name).write_text(text(winner.record, winner.trial).rstrip() + "\n", encoding="utf-8")
+        return native_usage(winner)
 
 
 def arch_yaml(record: Record, trial: Trial) -> str:

@@ -1,8 +1,9 @@
 """The README of an exported network: what it is, how its weights came about, what to do with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hrsearch.export.winner import Winner
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
 from hrsearch.study import Record, Trial
@@ -29,40 +30,55 @@ The score is that of a short training; it ranks networks and is no promise of wh
 | `train.yaml` | the recipe of `hrsearch train`; change it as you like |
 | `numbers.json` | all that the search knows of the network, and the protocol, versions and machine |
 
-## Train it
+Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images.
 
-In this folder:
+{usages}"""
+NATIVE = """\
+Train it, in this folder:
 
 ```sh
 {train}
 ```
 
-## Use it in Python
-
-In this folder:
+Use it in Python, in this folder:
 
 ```python
 {code}
 ```
+"""
+CHECKED = """
+## Checked
 
-Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images.
+`python check.py` runs every file that computes and holds it against what the network did at its export, on random
+images, the same everywhere. At the export it said:
+
+```
+{lines}
+```
 """
 MISSING = "missing: the study has kept none of this trial (it keeps those of its front)"
 
 
-def readme_of(record: Record, trial: Trial, weights: bool) -> str:
-    """The README's text; `weights` says whether they lie beside it."""
+def readme_of(winner: Winner, usages: Mapping[str, str], checked: Sequence[str]) -> str:
+    """The README's text: how to use each format, and what the check said."""
+    record, trial = winner.record, winner.trial
     proxy = record.attributes.get("runner", {}).get("proxy", {})
-    return README.format(
+    text = README.format(
         name=_cell(trial.name),
         study=_cell(record.name),
         summary=_summary(record, trial),
         table=_table(trial),
         digest=trial.attributes.get("digest"),
-        weights=_weights(trial, proxy) if weights else MISSING,
-        train=_train(record, proxy.get("data", "digits")),
-        code=_code(record, trial, weights),
+        weights=_weights(trial, proxy) if winner.weights else MISSING,
+        usages="\n".join(f"## {name}\n\n{usage}" for name, usage in usages.items()),
     )
+    return text + (CHECKED.format(lines="\n".join(checked)) if checked else "")
+
+
+def native_usage(winner: Winner) -> str:
+    """How to train the network and to use it with hrsearch."""
+    proxy = winner.record.attributes.get("runner", {}).get("proxy", {})
+    return NATIVE.format(train=_train(winner.record, proxy.get("data", "digits")), code=_code(winner))
 
 
 def figures_of(trial: Trial) -> str:
@@ -130,24 +146,21 @@ def _weights(trial: Trial, proxy: Mapping[str, Any]) -> str:
     return f"its weights after the search's own training: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
 
 
-def _code(record: Record, trial: Trial, weights: bool) -> str:
-    usual = record.attributes.get("runner", {}).get("measure", {}).get("image")
-    height, width = trial.attributes["arch"].get("image") or usual or (512, 512)
-    classes = record.attributes.get("classes") or ()
-    count = classes if isinstance(classes, int) else len(classes)
+def _code(winner: Winner) -> str:
+    height, width = winner.image
     lines = [
         "import torch",
         "from safetensors.torch import load_file",
         "",
         "import hrsearch",
         "",
-        f'network = hrsearch.build(hrsearch.load_arch("arch.yaml"), classes={count})',
+        f'network = hrsearch.build(hrsearch.load_arch("arch.yaml"), classes={winner.classes})',
         'network.load_state_dict(load_file("weights.safetensors"))',
         "network.eval()",
         "with torch.inference_mode():",
         f"    prediction = network(torch.zeros(1, 3, {height}, {width}))",
     ]
-    return "\n".join(line for line in lines if weights or "load_file" not in line)
+    return "\n".join(line for line in lines if winner.weights or "load_file" not in line)
 
 
 def _cell(text: str) -> str:

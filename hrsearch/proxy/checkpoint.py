@@ -1,13 +1,15 @@
 """What a training leaves behind, each file written beside its place and then renamed: never half a file."""
 
 import csv
+import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from hrsearch.errors import InputError
@@ -18,10 +20,8 @@ Row = Mapping[str, float]
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors and plain values."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    torch.save(dict(state), partial)
-    os.replace(partial, path)
+    with _placed(path) as partial:
+        torch.save(dict(state), partial)
 
 
 def read_state(path: Path, device: torch.device) -> dict[str, Any] | None:
@@ -54,27 +54,42 @@ def restore(learner: Learner, state: Mapping[str, Any]) -> None:
 
 def write_weights(path: Path, network: nn.Module) -> None:
     """Write the network's weights as safetensors."""
-    partial = _partial(path)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, partial)
-    os.replace(partial, path)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with _placed(path) as partial:
+        partial.write(save(tensors))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a table as CSV."""
-    partial = _partial(path)
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    with _placed(path) as partial:
+        partial.write(text.getvalue().encode())
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text."""
-    partial = _partial(path)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with _placed(path) as partial:
+        partial.write(text.encode())
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+@contextmanager
+def _placed(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, put in its place once it is complete; where that fails nothing stays of it.
+
+    A disk without room is an OSError with the path in it; torch, left alone, tells of a position.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        cause = next((each for each in (error, error.__context__) if isinstance(each, OSError)), None)
+        if cause is None:
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error

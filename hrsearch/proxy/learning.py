@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
 from hrsearch.proxy.data.dataset import Dataset, Split
 from hrsearch.proxy.groups import USUAL, Groups, groups_of
 from hrsearch.proxy.muon import Muon, is_mixing
@@ -267,13 +267,15 @@ def tally(network: nn.Module, data: Dataset, plan: Plan, device: torch.device, t
 
 @contextmanager
 def memory_watched() -> Iterator[None]:
-    """Turns running out of memory, of whatever device, into CandidateFailed."""
+    """Turns running out of memory, of whatever device, into OutOfMemory."""
     try:
         yield
+    except CandidateFailed:
+        raise
     except (MemoryError, RuntimeError) as error:
         words = str(error).splitlines() or ["no details"]
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error), re.IGNORECASE):
-            raise CandidateFailed(f"out of memory ({words[0][:200]})") from error
+            raise OutOfMemory(f"out of memory ({words[0][:200]})") from error
         raise
 
 

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from hrsearch.front import hypervolume_growth, non_dominated, ranges_of
 from hrsearch.objective import objective_of
 from hrsearch.pick import trained_of, value_of
+from hrsearch.report.arms import compared
 from hrsearch.report.headline import standing_out
 from hrsearch.report.words import TITLES, design_of, metric_of, plain, shown, shown_of
 from hrsearch.study import Record, Trial
@@ -80,6 +81,29 @@ def growth(record: Record) -> go.Figure:
     return figure
 
 
+def sampler_against_random(record: Record) -> go.Figure:
+    """How the volume grows with candidates of the sampler, and with as many that were drawn at random."""
+    found, figure = compared(record), go.Figure()
+    if found is None:
+        return figure
+    numbers = list(range(1, found.count + 1))
+    band = {"x": numbers, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "meta": {"role": "front"}}
+    figure.add_scatter(y=found.low.tolist(), **band)
+    figure.add_scatter(y=found.high.tolist(), fill="tonexty", **band)
+    for role, title, shares in (("front", "the sampler", found.sampler), ("judged", "random draws", found.random)):
+        figure.add_scatter(
+            x=numbers,
+            y=shares.tolist(),
+            mode="lines",
+            line={"width": 2.5, "color": COLOURS[role][0], "dash": "solid" if role == "front" else "dash"},
+            hovertemplate=f"%{{x}} candidates of {title}: %{{y:.1%}}<extra></extra>",
+            meta={"role": role},
+        )
+    figure.update_layout(_layout("candidates", "hypervolume"))
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    return figure
+
+
 def bill_of_published(record: Record) -> go.Figure:
     """Where the FLOPs and the milliseconds of the first published network go."""
     return _bill(next((trial for trial in trained_of(record) if trial.attributes.get("known")), None))
@@ -98,6 +122,7 @@ FIGURES: dict[str, Callable[[Record], go.Figure]] = {
     "score_against_training_memory": score_against_training_memory,
     "latency_against_flops": latency_against_flops,
     "growth": growth,
+    "sampler_against_random": sampler_against_random,
     "bill_of_published": bill_of_published,
     "bill_of_knee": bill_of_knee,
 }

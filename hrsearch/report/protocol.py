@@ -40,6 +40,8 @@ MEASURE = {
 SEARCH = {
     "sampler": "sampler",
     "seed": "seed",
+    "draws": "draws for a candidate",
+    "control": "share drawn at random",
     "objectives": "objectives",
     "limits": "limits",
     "kind": "engine",
@@ -95,6 +97,7 @@ def _study(record: Record) -> list[Markup]:
         "task": record.task,
         "began": f"{min(moments):%Y-%m-%d %H:%M}" if moments else None,
         "last change": f"{max(moments):%Y-%m-%d %H:%M}" if moments else None,
+        "taken over from other studies": sum("copied_from" in trial.attributes for trial in record.trials) or None,
         "judging, all workers": duration(seconds) if seconds else None,
         "protocol": record.attributes.get("protocol"),
         "data split": record.attributes.get("split"),

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from hrsearch.pick import trained_of, value_of
+from hrsearch.report.arms import verdict
 from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import FIGURES, growth_of
 from hrsearch.report.forecasts import forecasts
@@ -61,9 +62,10 @@ def front_figures(drawn: Collection[str]) -> Markup | None:
 
 
 def progress(record: Record, drawn: Collection[str]) -> Markup | None:
-    """How the hypervolume grew, and how latency goes with FLOPs."""
+    """How the hypervolume grew, what the sampler added to luck, and how latency goes with FLOPs."""
     parts = [
         ("growth", "How the front grew", _growing),
+        ("sampler_against_random", "Did the sampler earn its keep?", _arms),
         ("latency_against_flops", "FLOPs are not speed", _spread),
     ]
     columns = [
@@ -113,6 +115,10 @@ def _growing(record: Record) -> str:
         "How much of the box between the worst and the best values seen the front dominates; costs on a log scale."
         + late
     )
+
+
+def _arms(record: Record) -> str:
+    return " ".join([*verdict(record), "Line: the sampler, with its 95 % interval; dashed: random draws."])
 
 
 def _spread(record: Record) -> str:

@@ -127,6 +127,8 @@ def _reason(trial: Trial) -> str:
     broken = [text for text, violation in (trial.attributes.get("violations") or {}).items() if violation > 0]
     if state == "refused" and broken:
         return f"breaks {' and '.join(broken)}"
+    if state == "failed" and "memory" in broken:
+        return "out of memory"
     reason = str(trial.attributes.get("reason") or "no reason was recorded")
     return re.sub(r"(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?(?![\w.])", "…", reason)
 

@@ -9,14 +9,17 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Arch, by_place
+from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
 from hrsearch.objective import Cost, Limit
+from hrsearch.search.earlier import Evaluation
 from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
-from hrsearch.search.proposals import How, propose
-from hrsearch.search.verdict import broken, is_spent, violations_of
+from hrsearch.search.promise import Counting
+from hrsearch.search.proposals import How, distributions_of, propose, refused_in_a_row
+from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import is_waiting
 
@@ -34,6 +37,7 @@ class Plan:
     budget: int | None  # None: no bound
     cost_of: Callable[[Arch], Cost]
     forecast: Forecast | None = None
+    earlier: Mapping[str, Evaluation] = field(default_factory=dict)  # by digest
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,8 @@ class Claims:
         with self._ledger.exclusive():
             trials = self._ledger.trials()
             for trial in trials:
-                if runs(trial) and "outcome" in trial.user_attrs and self._is_lost(trial):
-                    return self._ledger.finish(trial.number, {})  # its driver died before it could tell the outcome
+                if self._has_ended(trial) and self._is_lost(trial):  # its driver died before it could tell
+                    return self._ledger.finish(trial.number, self._end_of(trial))
             taken = _spent(trials) + sum(map(_is_fresh, self.active(trials)))
             has_room = self._plan.budget is None or taken < self._plan.budget
             return (
@@ -105,7 +109,7 @@ class Claims:
 
     def active(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that are run at this moment, here or elsewhere."""
-        return [trial for trial in trials if _must_run(trial) and not self._is_lost(trial)]
+        return [trial for trial in trials if self._must_run(trial) and not self._is_lost(trial)]
 
     def _sent_on(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """A trial that goes on to its next rung."""
@@ -119,21 +123,41 @@ class Claims:
 
     def _let_go(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """A trial that waits in vain: nothing new will come, and nothing runs that could send it on."""
-        if self._ladder is None or any(runs(trial) and not _is_waiting(trial) for trial in trials):
+        if self._ladder is None or any(runs(trial) and not self._is_waiting(trial) for trial in trials):
             return None
-        trial = next(filter(_is_waiting, trials), None)
+        trial = next(filter(self._is_waiting, trials), None)
         if trial is None:
             return None
         rung = len(trial.user_attrs["rungs"]) - 1
         reason = f"let go at rung {rung}: others are better there at their costs"
         return self._ledger.finish(trial.number, {"outcome": "stopped", "reason": reason})
 
+    def _has_ended(self, trial: FrozenTrial) -> bool:
+        """Whether all is known of it and only its end is not yet told."""
+        is_through = self._ladder is not None and self._ladder.is_through(trial.user_attrs)
+        return runs(trial) and ("outcome" in trial.user_attrs or is_through)
+
+    def _end_of(self, trial: FrozenTrial) -> dict[str, Any]:
+        """What its driver did not come to store of a trial that has ended."""
+        if "outcome" in trial.user_attrs:
+            return {}
+        final = settled(trial.user_attrs, self._ledger.objectives, self._plan.limits)
+        return {key: final[key] for key in ("reason", "outcome") if key in final}
+
+    def _is_waiting(self, trial: FrozenTrial) -> bool:
+        """Whether it was judged at a rung and may be sent on."""
+        return runs(trial) and is_waiting(trial.user_attrs) and not self._has_ended(trial)
+
+    def _must_run(self, trial: FrozenTrial) -> bool:
+        """Whether somebody has to run it, or is about to tell its end."""
+        return runs(trial) and "outcome" not in trial.user_attrs and not self._is_waiting(trial)
+
     def _is_lost(self, trial: FrozenTrial) -> bool:
         return is_lost(trial.user_attrs, self.owner, time.time())
 
     def _left_behind(self, trials: Sequence[FrozenTrial], has_room: bool) -> FrozenTrial | None:
         """A trial whose driver is gone. It keeps its number: the order, and so what is proposed later, stays."""
-        left = (trial for trial in trials if _must_run(trial) and (has_room or not _is_fresh(trial)))
+        left = (trial for trial in trials if self._must_run(trial) and (has_room or not _is_fresh(trial)))
         lost = next(filter(self._is_lost, left), None)
         if lost is None:
             return None
@@ -154,26 +178,40 @@ class Claims:
         for name, arch in self._plan.space.known:
             if name not in present:
                 return self._added(Entry({"known": name}), arch)
-        return self._proposed(trials)
+        return self._taken_over(trials) or self._proposed(trials)
+
+    def _taken_over(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """The next candidate of another study that this space holds as well."""
+        present = {trial.user_attrs.get("digest") for trial in trials}
+        for digest, one in self._plan.earlier.items():
+            if digest not in present and one.setting:
+                return self._added(Entry({}, one.setting, distributions_of(self._plan.space, one.setting)), one.arch)
+        return None
 
     def _proposed(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        refusals = _refused_in_a_row(trials)
+        refusals = refused_in_a_row(trials)
         if refusals >= MOST_REFUSED:
             last = trials[-1].user_attrs["reason"]
             self.end = Ending(f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True)
             return None
-        proposal = propose(self._plan.space, trials, self._plan.how)
+        counting = Counting(self._plan.cost_of, self._plan.limits)
+        proposal = propose(self._plan.space, trials, self._plan.how, counting)
         if proposal is None:
             self.end = Ending(f"the space seems to hold no network besides the {len(trials):,} already drawn", False)
             return None
         draw = proposal.draw
-        entry = Entry({}, draw.setting, proposal.distributions, proposal.notes)
+        arm = {"arm": "random"} if proposal.is_control else {}
+        entry = Entry(arm, draw.setting, proposal.distributions, proposal.notes)
         if draw.arch is None:
             return self._ledger.add(entry.refused(f"{draw.refused} does not hold", {str(draw.refused): 1.0}))
         return self._added(entry, draw.arch)
 
     def _added(self, entry: Entry, arch: Arch) -> FrozenTrial:
-        return self._ledger.add(self._judged_by_cost(entry, arch))
+        trial = self._ledger.add(self._judged_by_cost(entry, arch))
+        if trial.state == TrialState.RUNNING and "outcome" in trial.user_attrs:  # another study has judged it
+            self._plan.earlier[trial.user_attrs["digest"]].keep_weights(weights_path(self._ledger.folder, trial.number))
+            return self._ledger.finish(trial.number, {})
+        return trial
 
     def _judged_by_cost(self, entry: Entry, arch: Arch) -> FrozenTrial:
         """The trial, running and ours, with its exact costs; or refused for them."""
@@ -187,6 +225,10 @@ class Claims:
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
         known |= self._foresight.expected(arch)
+        if arch.digest() in self._plan.earlier and ("known" in entry.attributes or not reason):
+            copied = self._plan.earlier[arch.digest()].attributes
+            known = settled({**entry.attributes, **known, **copied}, self._ledger.objectives, self._plan.limits)
+            return entry.running(**known, owner=self.owner, lease=until())
         if "known" in entry.attributes:  # a published network is the yardstick, whatever it costs
             return entry.running(**known, owner=self.owner, lease=until())
         if reason:
@@ -203,30 +245,10 @@ def runs(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and "arch" in trial.user_attrs
 
 
-def _must_run(trial: FrozenTrial) -> bool:
-    """Whether somebody has to run it."""
-    return runs(trial) and "outcome" not in trial.user_attrs and not is_waiting(trial.user_attrs)
-
-
 def _is_fresh(trial: FrozenTrial) -> bool:
     """Whether it has not been judged at all, and so is not yet counted as spent."""
     return not is_spent(trial.user_attrs)
 
 
-def _is_waiting(trial: FrozenTrial) -> bool:
-    """Whether it was judged at a rung and may be sent on."""
-    return runs(trial) and is_waiting(trial.user_attrs)
-
-
 def _spent(trials: Sequence[FrozenTrial]) -> int:
     return sum(is_spent(trial.user_attrs) for trial in trials)
-
-
-def _refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:
-    """How many proposals at the end of the study were refused before training, one after the other."""
-    count = 0
-    for trial in reversed(trials):
-        if trial.user_attrs.get("outcome") != "refused" or is_spent(trial.user_attrs):
-            break
-        count += 1
-    return count

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +14,29 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import InputError, is_disk_full
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
 from hrsearch.search.clock import Clock
-from hrsearch.search.engines import Prepare, engine_of, workers_of
+from hrsearch.search.earlier import earlier_of
+from hrsearch.search.engines import engine_of
+from hrsearch.search.engines.setup import Prepare, Setup, Workers
 from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
-from hrsearch.search.judging import Evaluate, failed, judged
+from hrsearch.search.judging import Evaluate, failed_by, judged, raise_unjudged
 from hrsearch.search.leases import Leases
 from hrsearch.search.ledger import Ledger, open_ledger
 from hrsearch.search.proposals import How
+from hrsearch.search.room import Reserve, checkpoints_in
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
 from hrsearch.search.verdict import is_spent, settled
 from hrsearch.space import Space
+from hrsearch.storage import reaching
 from hrsearch.study import Trial, is_waiting, trial_of
 
+USUAL = 200  # candidates that a sampler reckons with where only the hours end a search
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
 MOST_FAILED = 20  # candidates that fail in a row, none having been trained, after which a session gives up
 
@@ -64,7 +69,8 @@ class Judging:
     """What judges candidates.
 
     `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
-    learns from what was measured. `evaluate` must pickle and runs in the runner's engine, whose workers have the
+    learns from what was measured. What the studies in the folders `earlier` have judged is taken over from them (see
+    `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's engine, whose workers have the
     modules of `preload` imported and have called `prepare`.
     """
 
@@ -73,6 +79,7 @@ class Judging:
     preload: Sequence[str] = ()
     prepare: Prepare | None = None
     forecast: Forecast | None = None
+    earlier: Sequence[Path] = ()
 
 
 def drive(
@@ -90,26 +97,29 @@ def drive(
     it has been searched for so many hours; None stands for no bound.
 
     Returns a line that says why it ended. Other drivers may work on the same study, here or elsewhere. After Ctrl-C
-    (KeyboardInterrupt) or any death of this process, the same call goes on where it stopped.
+    (KeyboardInterrupt), a full disk (OSError) or any death of this process, the same call goes on where it stopped.
 
     `attributes` are kept with a new study. An InputError says that the study in `folder` is another one, or that
     nothing fits.
     """
     objectives = tuple(objective_of(name) for name in runner.search.objectives)
     limits = tuple(parse_limit(text) for text in runner.search.limits)
-    rungs = len(runner.proxy.rungs) + 1
-    ladder = Ladder(rungs, runner.search.eta, objectives, runner.search.told) if rungs > 1 else None
-    how = How(runner.search.sampler, runner.search.seed, [objective.direction for objective in objectives], ladder)
+    asked, rungs = runner.search, len(runner.proxy.rungs) + 1
+    ladder = Ladder(rungs, asked.eta, objectives, asked.told) if rungs > 1 else None
+    how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
-    with _quiet(), ExitStack() as stack:
-        ledger = open_ledger(folder, objectives, {**attributes, **_attributes(space, runner)})
+    with _quiet(), reaching(folder), ExitStack() as stack:
+        known = {**attributes, **_attributes(space, runner)}
+        earlier = earlier_of(judging.earlier, space, known)  # one that does not fit is told before anything is written
+        ledger = open_ledger(folder, objectives, known)
         ledger.set(budget=budget, hours=hours)
         interruption = stack.enter_context(Interruption())
-        plan = Plan(space, how, limits, budget, interruption.allowing(judging.cost_of), judging.forecast)
-        engine = engine_of(runner.engine, judging.preload, judging.prepare)
+        cost_of = interruption.allowing(judging.cost_of)
+        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier)
+        setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
+        engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)
-        session = _Session(plan, ledger, engine, workers_of(runner.engine), judging.evaluate, on_event, interruption)
-        return session.run(hours)
+        return _Session(plan, ledger, engine, judging.evaluate, on_event, interruption).run(hours)
 
 
 class _Session:
@@ -119,8 +129,7 @@ class _Session:
         self,
         plan: Plan,
         ledger: Ledger,
-        engine: Executor,
-        workers: int,
+        engine: Workers,
         evaluate: Evaluate,
         on_event: Callable[[Event], None],
         interruption: Interruption,
@@ -128,11 +137,11 @@ class _Session:
         self._plan = plan
         self._ledger = ledger
         self._engine = engine
-        self._workers = workers
         self._evaluate = evaluate
         self._on_event = on_event
         self._interruption = interruption
         self._claims = Claims(plan, ledger)
+        self._reserve = Reserve(ledger.folder)
         self._leases = Leases(lambda number, lease: ledger.renew(number, self._claims.owner, lease))
         self._flights: dict[Future[Judgement], tuple[int, float]] = {}  # the trial's number, and when it began
         self._outcomes: Counter[str] = Counter()  # of this session
@@ -140,12 +149,13 @@ class _Session:
     def run(self, hours: float | None) -> str:
         """Search until there is nothing to do, neither here nor at another driver that could yet die."""
         clock = Clock(self._ledger, self._claims.owner["session"], hours)
+        self._reserve.take()
         try:
             with self._leases:
                 self._search(clock)
             clock.tick(at_once=True)
-        except BaseException:
-            self._give_back()
+        except BaseException as error:
+            self._give_back(error)
             raise
         end = self._claims.end or self._finished()
         if end.is_error:
@@ -168,18 +178,21 @@ class _Session:
                 return
 
     def _fill(self) -> None:
-        while len(self._flights) < self._workers:
+        # What has ended is told before more is proposed: with a thousand workers the filling takes minutes.
+        while len(self._flights) < self._engine.workers and not any(flight.done() for flight in self._flights):
             trial = self._claims.claim()
             if trial is None:
                 return
             if trial.state == TrialState.RUNNING:
                 self._launch(trial)
             else:
+                self._tidy()
                 self._tell(trial)
 
     def _launch(self, trial: FrozenTrial) -> None:
         self._leases.hold(trial.number)
         again = trial.number in self._claims.taken_over
+        self._claims.taken_over.discard(trial.number)
         self._tell(trial, f"trial {trial.number} was left by a driver that is gone; it runs again" if again else None)
         candidate = self._candidate(trial)
         began = time.monotonic()
@@ -201,12 +214,18 @@ class _Session:
 
     def _finish(self, done: set[Future[Judgement]]) -> None:
         for future in sorted(done, key=lambda one: self._flights[one]):
-            number, began = self._flights[future]
-            trial = self._judged_trial(number, _result(future), time.monotonic() - began)
-            del self._flights[future]
-            self._leases.drop(number)
+            trial = self._stored(future)
+            self._tidy()
             self._tell(trial)
             self._watch(trial)
+
+    def _stored(self, future: Future[Judgement]) -> FrozenTrial:
+        """The trial whose judging has ended, once that is stored."""
+        number, began = self._flights[future]
+        trial = self._judged_trial(number, _result(future), time.monotonic() - began)
+        del self._flights[future]
+        self._leases.drop(number)
+        return trial
 
     def _judged_trial(self, number: int, attributes: Mapping[str, Any], seconds: float) -> FrozenTrial:
         """The trial with what is known of it now: at its end, or waiting at its rung."""
@@ -214,14 +233,15 @@ class _Session:
         spent = {"seconds": round(stored.get("seconds", 0.0) + seconds, 3)}
         final = settled({**stored, **spent, **attributes}, self._ledger.objectives, self._plan.limits)
         ladder = self._plan.how.ladder
-        if ladder and "score" in final:
-            final["rungs"] = [*stored.get("rungs", ()), final["score"]]
+        if ladder and "score" in attributes and "score" in final:
+            final["rungs"] = [*stored.get("rungs", ())[: stored.get("rung", 0)], final["score"]]
         changed = {key: value for key, value in final.items() if stored.get(key) != value}
-        if not ladder or final["outcome"] != "trained" or len(final["rungs"]) == ladder.rungs:
+        # The rungs last: with them the trial waits or is through, and all that is known of it stands there by then.
+        changed |= {"rungs": changed.pop("rungs")} if "rungs" in changed else {}
+        if not ladder or final["outcome"] != "trained" or ladder.is_through(final):
             return self._ledger.finish(number, changed)
-        # The rungs last: with them the trial waits, and all that is known of it has to stand there by then.
         del changed["outcome"]
-        self._ledger.update(number, {**changed, "lease": 0, "rungs": changed.pop("rungs")})
+        self._ledger.update(number, changed)
         return self._ledger.trial(number)
 
     def _watch(self, trial: FrozenTrial) -> None:
@@ -231,17 +251,36 @@ class _Session:
             reason = trial.user_attrs.get("reason")
             self._claims.end = Ending(f"the first {MOST_FAILED} candidates failed, the last one: {reason}", True)
 
-    def _give_back(self) -> None:
+    def _give_back(self, error: BaseException) -> None:
         """Keep what is finished and end the rest, so that the next driver runs it at once and nothing twice."""
-        with suppress(Exception):
-            self._finish({future for future in self._flights if future.done() and not future.exception()})
+        ended = [future for future in self._flights if future.done() and not future.exception()]
+        if is_disk_full(error):
+            self._engine.shutdown(cancel_futures=True)  # first, or the workers would take the room
+            self._reserve.release()
+        kept = []
+        for future in sorted(ended, key=lambda one: self._flights[one]):
+            with suppress(Exception):
+                kept.append(self._stored(future))
         self._engine.shutdown(cancel_futures=True)
         for number in self._leases.held:
             with suppress(Exception):
                 self._ledger.update(number, {"lease": 0})
+        for trial in kept:
+            with suppress(Exception):
+                self._tell(trial)
 
     def _tell(self, trial: FrozenTrial, message: str | None = None) -> None:
         self._on_event(Event(trial_of(trial, self._ledger.objectives), self._counts(), message))
+
+    def _tidy(self) -> None:
+        """Remove the checkpoints that are not worth their room."""
+        ladder = self._plan.how.ladder
+        found = checkpoints_in(self._ledger.folder) if ladder else []
+        if ladder and found:  # looked for first: one that was not there yet may be of a trial not yet in this list
+            keep = ladder.worth_keeping(self._ledger.trials())
+            for path, number in found:
+                if number not in keep:
+                    path.unlink(missing_ok=True)
 
     def _counts(self) -> Counts:
         trials = self._ledger.trials()
@@ -268,12 +307,13 @@ class _Session:
 
 
 def _result(future: Future[Judgement]) -> Mapping[str, Any]:
+    """What judging gave; an OSError if the worker found the disk full."""
     try:
-        return future.result().attributes
-    except CandidateFailed as error:
-        return failed(str(error)).attributes
-    except Exception as error:  # a broken engine, or something that does not pickle
-        return failed(f"{type(error).__name__}: {error}").attributes
+        attributes = future.result().attributes
+    except Exception as error:  # of a broken engine, too, or something that does not pickle
+        return failed_by(error).attributes
+    raise_unjudged(attributes)
+    return attributes
 
 
 def _attributes(space: Space, runner: Runner) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,15 +29,17 @@ class StudyFile(BaseJournalBackend):
         return self._reader.read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append all operations, or none of them (a full disk raises OSError)."""
+        """Append all operations, or none of them (a full disk raises OSError, with its path)."""
         lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # closing the file unlocks it
             end = mend(file)
             try:
                 _write(file, lines)
-            except BaseException:
+            except BaseException as error:
                 file.truncate(end)
+                if isinstance(error, OSError):
+                    error.filename = str(self._path)
                 raise
 
 
@@ -50,14 +51,6 @@ def mend(file: BinaryIO) -> int:
         file.truncate(end)
         file.seek(end)
     return end
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`: one process at a time. The kernel releases it when its holder dies."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _end_of_last_line(file: BinaryIO, size: int) -> int:

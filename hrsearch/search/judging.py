@@ -1,24 +1,46 @@
 """Runs in the worker: judges a candidate, and turns whatever goes wrong into a reason."""
 
+import errno
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import CandidateFailed
+from hrsearch.errors import CandidateFailed, OutOfMemory, is_disk_full
 
 Evaluate = Callable[[Candidate], Judgement]
 
+MEMORY = "memory"  # the constraint that a candidate breaks which ran out of memory
+UNJUDGED = "unjudged"  # the outcome of a candidate whose worker found the disk full: nobody's fault, it runs again
+
 
 def judged(evaluate: Evaluate, candidate: Candidate) -> Judgement:
-    """The judgement of `evaluate`; an exception is the judgement "failed" with its reason."""
+    """The judgement of `evaluate`; an exception is the judgement "failed" with its reason.
+
+    A full disk is no judgement: `raise_unjudged` makes it an OSError again in the driver.
+    """
     try:
         return evaluate(candidate)
-    except CandidateFailed as error:
-        return failed(str(error))
-    except MemoryError:
-        return failed("out of memory")
     except Exception as error:
-        return failed(f"{type(error).__name__}: {error}", traceback.format_exc()[-4000:])
+        if is_disk_full(error):
+            return Judgement({"outcome": UNJUDGED, "path": str(getattr(error, "filename", None) or candidate.folder)})
+        return failed_by(error, traceback.format_exc()[-4000:])
+
+
+def raise_unjudged(attributes: Mapping[str, Any]) -> None:
+    """Raise the OSError that kept a worker from judging, if one did."""
+    if attributes.get("outcome") == UNJUDGED:
+        raise OSError(errno.ENOSPC, "no room left on the disk", attributes["path"])
+
+
+def failed_by(error: Exception, trace: str | None = None) -> Judgement:
+    """The judgement of a candidate that an error ended; running out of memory breaks a constraint, too."""
+    if isinstance(error, OutOfMemory | MemoryError):
+        reason = str(error) if isinstance(error, OutOfMemory) else "out of memory"
+        return Judgement({**failed(reason).attributes, "violations": {MEMORY: 1.0}})
+    if isinstance(error, CandidateFailed):
+        return failed(str(error))
+    return failed(f"{type(error).__name__}: {error}", trace)
 
 
 def failed(reason: str, trace: str | None = None) -> Judgement:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, Trial
 
 from hrsearch.errors import InputError
 from hrsearch.objective import Objective
-from hrsearch.search.journal import StudyFile, locked
+from hrsearch.search.journal import StudyFile
 from hrsearch.search.verdict import told
+from hrsearch.storage import JOURNAL, exclusive, name_in, pointer_of, storage_of
 
 MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol")
 
@@ -24,7 +25,7 @@ MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space
 class Ledger:
     """A study that drivers write: its trials as Optuna stores them, changed one at a time."""
 
-    def __init__(self, folder: Path, storage: JournalStorage, name: str, objectives: Sequence[Objective]) -> None:
+    def __init__(self, folder: Path, storage: BaseStorage, name: str, objectives: Sequence[Objective]) -> None:
         self.folder = folder
         self.objectives = tuple(objectives)
         self._storage = storage
@@ -39,7 +40,7 @@ class Ledger:
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Nobody else takes a trial on while this holds."""
-        return locked(self.folder / ".lock")
+        return exclusive(self.folder)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in order of their number. They are the storage's own: not to be changed."""
@@ -67,12 +68,15 @@ class Ledger:
             self._storage.set_trial_user_attr(trial_id, key, value)
 
     def renew(self, number: int, owner: Mapping[str, Any], until: float) -> bool:
-        """Renew a lease; False if the trial is no longer the owner's."""
-        trial = self.trial(number)
-        if trial.state.is_finished() or trial.user_attrs.get("owner") != owner:
-            return False
-        with suppress(UpdateFinishedTrialError):
-            self.update(number, {"lease": until})
+        """Renew a lease; False if the trial is no longer the owner's. OSError if it cannot be stored now."""
+        try:
+            trial = self.trial(number)
+            if trial.state.is_finished() or trial.user_attrs.get("owner") != owner:
+                return False
+            with suppress(UpdateFinishedTrialError):
+                self.update(number, {"lease": until})
+        except StorageInternalError as error:
+            raise OSError(str(error)) from error
         return True
 
     def finish(self, number: int, attributes: Mapping[str, Any]) -> FrozenTrial:
@@ -105,20 +109,21 @@ def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mappi
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked = json.loads(json.dumps(dict(attributes)))
-    journal = folder / "study.journal"
-    with locked(folder / ".lock"):
-        if not journal.is_file() or not journal.stat().st_size:
-            _make(journal, objectives, asked)
-    storage = JournalStorage(StudyFile(journal))
-    ledger = Ledger(folder, storage, _names(storage)[0], objectives)  # the folder may have been renamed since
+    with exclusive(folder):
+        if pointer_of(folder):
+            _make_in_database(folder, objectives, asked)
+        elif not (folder / JOURNAL).is_file() or not (folder / JOURNAL).stat().st_size:
+            _make(folder / JOURNAL, objectives, asked)
+    storage, name = _written(folder)
+    ledger = Ledger(folder, storage, name, objectives)
     _check_agreement(folder, ledger.attributes, asked)
     return ledger
 
 
 def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
     """A function that adds attributes to the finished or running study in `folder`, each whole or not at all."""
-    storage = JournalStorage(StudyFile(folder / "study.journal"))
-    study = optuna.load_study(study_name=_names(storage)[0], storage=storage, sampler=RandomSampler())
+    storage, name = _written(folder)
+    study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
 
     def note(attributes: Mapping[str, Any]) -> None:
         for key, value in attributes.items():
@@ -127,33 +132,60 @@ def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
     return note
 
 
+def _written(folder: Path) -> tuple[BaseStorage, str]:
+    """The storage of a study that has begun, as one to write to, and the study's name in it."""
+    storage = storage_of(folder) if pointer_of(folder) else JournalStorage(StudyFile(folder / JOURNAL))
+    name = name_in(folder, storage)
+    if name is None:
+        raise InputError(f"{folder}: its study has not begun; run the search again")
+    return storage, name
+
+
 def _make(journal: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:
     """Write a new study aside and put it in place when it is complete: no death leaves half of one."""
     aside = journal.with_suffix(".new")
     aside.unlink(missing_ok=True)
-    directions = [optuna.study.StudyDirection[objective.direction.upper()] for objective in objectives]
+    storage, name = JournalStorage(StudyFile(aside)), journal.resolve().parent.name
+    study = optuna.create_study(study_name=name, storage=storage, directions=_directions(objectives))
+    _fill(study, objectives, attributes)
+    aside.replace(journal)
+
+
+def _make_in_database(folder: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:
+    """Make the study if there is none, and complete what a maker that died has left. The caller holds the lock."""
+    storage, pointer, directions = storage_of(folder), pointer_of(folder), _directions(objectives)
+    assert pointer is not None
     study = optuna.create_study(
-        study_name=journal.resolve().parent.name, storage=JournalStorage(StudyFile(aside)), directions=directions
+        study_name=pointer.name, storage=storage, directions=directions, load_if_exists=True, sampler=RandomSampler()
     )
+    if study.metric_names is not None and "objectives" in study.user_attrs:
+        return
+    if study.get_trials(deepcopy=False) or study.directions != directions:
+        raise InputError(f"{pointer.url} holds a study {pointer.name!r} of another program; give another --name")
+    _fill(study, objectives, attributes)
+
+
+def _fill(study: optuna.Study, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:
+    """Give a new study its attributes. The metrics' names come last: a study that has them is complete."""
     for key, value in attributes.items():
         study.set_user_attr(key, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names([objective.name for objective in objectives])  # optuna-dashboard shows them
-    aside.replace(journal)
 
 
-def _names(storage: JournalStorage) -> list[str]:
-    return [study.study_name for study in storage.get_all_studies()]
+def _directions(objectives: Sequence[Objective]) -> list[optuna.study.StudyDirection]:
+    return [optuna.study.StudyDirection[objective.direction.upper()] for objective in objectives]
 
 
 def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     for key in MUST_AGREE:
         if key in stored and key in asked and stored[key] != asked[key]:
-            raise InputError(f"{folder}: {_difference(key, stored, asked)}; start another study with --name")
+            raise InputError(f"{folder}: {difference(key, stored, asked)}; start another study with --name")
 
 
-def _difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+def difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """How the attribute of a stored study differs from what is asked for, in words."""
     if key == "space":
         path = asked.get("space_path", "the one given")
         return f"this study's space is not {path} as it is now ({_line(stored, asked)})"

@@ -8,33 +8,54 @@ sampler what the stored study must not contain (draws that came to nothing; late
 import copy
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Value
 from hrsearch.candidate import seed_of
+from hrsearch.front import ranges_of, shares
+from hrsearch.objective import OBJECTIVES
+from hrsearch.search.judging import MEMORY
+from hrsearch.search.promise import EXACT, Counting, Draft, most_promising
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
+from hrsearch.search.verdict import is_spent, ran_out_of_memory
 from hrsearch.space import Draw, Knob, Space
 
 SAMPLER_TRIES = 32  # draws from the sampler for one proposal, each from a seed of its own, until one is new
+SLOW_TRIES = {"gp": 3}  # where a draw takes seconds
 RANDOM_TRIES = 2000  # random draws after these; when all are old, the space counts as exhausted
+CONTROL_TRIES = 200  # random draws of the control arm until one keeps the limits on exact costs
+FEWEST_JUDGED = 10  # trained candidates before draws are weighed against each other
 
 
 @dataclass(frozen=True)
 class How:
-    """How settings are proposed: the sampler's name, the study's seed, and a direction for each objective."""
+    """How settings are proposed.
+
+    `sampler` and `seed` are the study's, `objectives` the names of what candidates are judged by, `budget` the number
+    of candidates that the sampler may count on. `draws` of the sampler are weighed for one proposal; a share `control`
+    of the candidates is drawn at random.
+    """
 
     sampler: str
     seed: int
-    directions: Sequence[str]
+    objectives: Sequence[str]
+    budget: int = 200
+    draws: int = 1
+    control: float = 0.0
     ladder: Ladder | None = None  # of a search with rungs
+
+    @property
+    def directions(self) -> list[str]:
+        """A direction for each objective."""
+        return [OBJECTIVES[name].direction for name in self.objectives]
 
 
 @dataclass(frozen=True)
@@ -45,20 +66,90 @@ class Proposal:
     digest: str | None  # None where a requirement refused the draw
     distributions: Mapping[str, BaseDistribution]
     notes: Mapping[str, Any]  # what the sampler wants to be remembered of the trial (NSGA-II: its generation)
+    is_control: bool = False  # drawn at random, to hold the sampler against
+
+    @property
+    def identity(self) -> str:
+        """What makes another proposal a repetition of it."""
+        return _identity(self.digest, self.draw.setting)
 
 
-def propose(space: Space, trials: Sequence[FrozenTrial], how: How) -> Proposal | None:
+def propose(space: Space, trials: Sequence[FrozenTrial], how: How, counting: Counting) -> Proposal | None:
     """The proposal for trial number `len(trials)`; None if the space seems to hold nothing new."""
     seen = {identity_of(trial) for trial in trials}
     number = len(trials)
-    view = view_of(trials, how.directions, how.ladder.expected_values(trials) if how.ladder else {})
-    for attempt in range(SAMPLER_TRIES):
-        view.sampler = sampler_of(how.sampler, seed_of(how.seed, number, attempt))
+    if _is_control(trials, how):
+        return _control(space, seen, seed_of(how.seed, number, "control"), counting)
+    found: list[Proposal] = []
+    expected = how.ladder.expected_values(trials) if how.ladder else {}
+    shown = trials if how.sampler != "random" else ()  # where limits are tight, they are many
+    view = view_of(shown, how.directions, expected)
+    for attempt in range(SLOW_TRIES.get(how.sampler, SAMPLER_TRIES) + how.draws - 1):
+        view.sampler = sampler_of(how.sampler, seed_of(how.seed, number, attempt), how.budget)
         proposal = _sampled(space, view)
-        if _identity(proposal.digest, proposal.draw.setting) not in seen:
-            return proposal
+        if proposal.identity not in seen:
+            found.append(proposal)
+            seen.add(proposal.identity)
+        if len(found) == how.draws:
+            break
         view.tell(len(view.get_trials(deepcopy=False)) - 1, state=TrialState.FAIL)
+    if found:
+        return _weighed(space, found, [(trial, expected.get(trial.number)) for trial in trials], how, counting)
     return _random(space, seen, seed_of(how.seed, number, "random"), proposal.notes)
+
+
+def _is_control(trials: Sequence[FrozenTrial], how: How) -> bool:
+    """Whether the next candidate is the control arm's; a proposal that was refused decides for its successor.
+
+    Where limits are so tight that random draws do not keep them, the sampler takes over.
+    """
+    number = len(trials) - refused_in_a_row(trials)
+    if how.sampler == "random" or any("arm" in trial.user_attrs for trial in trials[number:]):
+        return False
+    return seed_of(how.seed, number, "arm") < how.control * 2**32
+
+
+def refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:
+    """How many proposals at the end of the study were refused before training, one after the other."""
+    count = 0
+    for trial in reversed(trials):
+        if trial.user_attrs.get("outcome") != "refused" or is_spent(trial.user_attrs):
+            break
+        count += 1
+    return count
+
+
+def _control(space: Space, seen: set[str], seed: int, counting: Counting) -> Proposal | None:
+    """A random draw that keeps the limits on costs, as the sampler's soon do."""
+    for attempt in range(CONTROL_TRIES):
+        proposal = _random(space, seen, seed_of(seed, attempt), {})
+        if proposal is None or counting.of(proposal.draw.arch):
+            break
+    return replace(proposal, is_control=True) if proposal else None
+
+
+def _weighed(
+    space: Space,
+    found: Sequence[Proposal],
+    trials: Sequence[tuple[FrozenTrial, Sequence[float] | None]],
+    how: How,
+    counting: Counting,
+) -> Proposal:
+    """The proposal that is most worth its training; the first where there is nothing to weigh."""
+    if how.draws == 1:
+        return found[0]
+    counted = [(proposal, counting.of(proposal.draw.arch)) for proposal in found]
+    kept = [(proposal, costs) for proposal, costs in counted if costs]
+    judged = [
+        Draft(trial.params, {name: trial.user_attrs[name] for name in EXACT}, expected or trial.values)
+        for trial, expected in trials
+        if trial.params and (expected or trial.state == TrialState.COMPLETE)
+    ]
+    if len(judged) < FEWEST_JUDGED or len(kept) < 2:
+        return kept[0][0] if kept else found[0]
+    drafts = [Draft(proposal.draw.setting, costs) for proposal, costs in kept]
+    seed = seed_of(how.seed, len(trials), "weighed")
+    return kept[most_promising(drafts, judged, space.knobs, how.objectives, seed)][0]
 
 
 def identity_of(trial: FrozenTrial) -> str:
@@ -74,13 +165,15 @@ def view_of(
     `expected` has values for trials that were not trained in full, by their number: they count as if they had been.
     """
     storage = optuna.storages.InMemoryStorage()
-    sides = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
+    sides = [StudyDirection[direction.upper()] for direction in directions]
     study_id = storage.create_new_study(sides, "view")
-    for trial in trials:
-        # A published network has no parameters: it would empty the set of knobs that all trials share, which is what
-        # multivariate TPE and NSGA-II work on.
-        if trial.params and trial.state != TrialState.FAIL:
-            storage.create_new_trial(study_id, _seen(trial, (expected or {}).get(trial.number)))
+    # A published network has no parameters: it would empty the set of knobs that all trials share, which is what
+    # multivariate TPE, NSGA-II and the Gaussian process work on.
+    told = [trial for trial in trials if trial.params and trial.state != TrialState.FAIL]
+    out_of_memory = {trial.number for trial in told if ran_out_of_memory(trial.user_attrs)}
+    seen = [_seen(trial, (expected or {}).get(trial.number)) for trial in told]
+    for trial in _scaled(_with_infeasible(seen, out_of_memory, sides), directions):
+        storage.create_new_trial(study_id, trial)
     return optuna.load_study(study_name="view", storage=storage)
 
 
@@ -103,9 +196,67 @@ def _seen(trial: FrozenTrial, expected: Sequence[float] | None) -> FrozenTrial:
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={},
-        system_attrs=trial.system_attrs,
+        system_attrs=_without_constraints(trial.system_attrs),
         intermediate_values={},
     )
+
+
+def _with_infeasible(
+    seen: Sequence[FrozenTrial], out_of_memory: Collection[int], sides: Sequence[StudyDirection]
+) -> Sequence[FrozenTrial]:
+    """The trials, those that ran out of memory among them in the form in which every sampler learns from them.
+
+    Evolution and Gaussian processes look at complete trials only, and a process wants the same constraints of each, in
+    the same order. So they are complete, with the worst values of all, and break a constraint that the others keep.
+    """
+    complete = [trial for trial in seen if trial.state == TrialState.COMPLETE]
+    if not complete or not any(trial.number in out_of_memory for trial in seen):
+        return seen
+    columns = zip(sides, zip(*(trial.values for trial in complete), strict=True), strict=True)
+    worst = [max(column) if side == StudyDirection.MINIMIZE else min(column) for side, column in columns]
+    names = dict.fromkeys(name for trial in complete for name in trial.constraints if name != MEMORY)
+    return [
+        _constrained(trial, worst, [*names, MEMORY])
+        if trial.state == TrialState.COMPLETE or trial.number in out_of_memory
+        else trial
+        for trial in seen
+    ]
+
+
+def _constrained(trial: FrozenTrial, worst: Sequence[float], names: Sequence[str]) -> FrozenTrial:
+    """The trial as a complete one with these constraints; 0 stands for what is not known, -1 for enough memory."""
+    known = dict.fromkeys(names, 0.0) | {MEMORY: -1.0}
+    known |= {name: value for name, value in trial.constraints.items() if name in known}
+    others = trial.system_attrs.keys() - _noted(trial.constraints).keys()
+    changed = copy.copy(trial)
+    changed.system_attrs = {name: trial.system_attrs[name] for name in others} | _noted(known)
+    if changed.state != TrialState.COMPLETE:
+        changed.state, changed.values = TrialState.COMPLETE, list(worst)
+        changed.datetime_complete = trial.datetime_complete or trial.datetime_start
+    return changed
+
+
+def _noted(constraints: Mapping[str, float]) -> dict[str, Any]:
+    """How Optuna notes constraints in a trial."""
+    return create_trial(state=TrialState.RUNNING, constraints=dict(constraints)).system_attrs
+
+
+def _without_constraints(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """What breaks a limit has no values, which tells a sampler enough; models of limits that all keep cost time."""
+    return {key: value for key, value in notes.items() if not key.startswith("constraints:")}
+
+
+def _scaled(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> Sequence[FrozenTrial]:
+    """The trials with values from 0 to 1 over what was found so far, costs on a log scale: half the cost is one step.
+
+    Left as they are, the milliseconds of slow networks would count more than those of fast ones.
+    """
+    judged = [trial for trial in trials if trial.values]
+    points = [trial.values for trial in judged]
+    signs = [1.0 if direction == "maximize" else -1.0 for direction in directions]
+    for trial, row in zip(judged, shares(points, ranges_of(points, directions, margin=0.0)), strict=True):
+        trial.values = [float(sign * share) for sign, share in zip(signs, row, strict=True)]
+    return trials
 
 
 def _sampled(space: Space, view: Study) -> Proposal:
@@ -119,21 +270,19 @@ def _random(space: Space, seen: set[str], seed: int, notes: Mapping[str, Any]) -
     generator = random.Random(seed)
     for _ in range(RANDOM_TRIES):
         drawn = _drawn(space, lambda knob: generator.choice(knob.values))
-        if _identity(drawn.digest, drawn.draw.setting) not in seen:
-            return Proposal(drawn.draw, drawn.digest, drawn.distributions, notes)
+        if drawn.identity not in seen:
+            return replace(drawn, notes=notes)
     return None
 
 
 def _drawn(space: Space, choose: Callable[[Knob], Value]) -> Proposal:
-    """Draw with every knob as a category: TPE does better so than with the knobs of few values as integers."""
-    distributions: dict[str, BaseDistribution] = {}
+    draw = space.draw(choose)
+    return Proposal(draw, draw.arch.digest() if draw.arch else None, distributions_of(space, draw.setting), {})
 
-    def chosen(knob: Knob) -> Value:
-        distributions[knob.name] = CategoricalDistribution(knob.values)  # type: ignore[arg-type]
-        return choose(knob)
 
-    draw = space.draw(chosen)
-    return Proposal(draw, draw.arch.digest() if draw.arch else None, distributions, {})
+def distributions_of(space: Space, setting: Mapping[str, Value]) -> dict[str, BaseDistribution]:
+    """Every knob as a category: TPE does better so than with the knobs of few values as integers."""
+    return {name: CategoricalDistribution(space.knobs[name].values) for name in setting}  # type: ignore[arg-type]
 
 
 def _identity(digest: str | None, setting: Mapping[str, Any]) -> str:

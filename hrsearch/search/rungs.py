@@ -42,6 +42,24 @@ class Ladder:
                 return next(trial for trial in self.best_first(judged, rung) if waits_at(trial, rung))
         return None
 
+    def is_through(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether the trial with these attributes was judged at the last rung."""
+        return len(attributes.get("rungs") or ()) >= self.rungs
+
+    def worth_keeping(self, trials: Sequence[FrozenTrial]) -> set[int]:
+        """The trials whose checkpoints are worth their room: those that run, and of those that wait at a rung the ones
+        among the better half there. Any other, should it ever be sent on, is trained to that rung again."""
+        kept = {trial.number for trial in trials if not trial.state.is_finished() and not is_waiting(trial.user_attrs)}
+        for rung in range(self.rungs - 1):
+            judged = [trial for trial in trials if len(_rungs(trial)) > rung]
+            better = {trial.number for trial in self.best_first(judged, rung)[: (len(judged) + 1) // 2]}
+            kept |= {
+                trial.number
+                for trial in judged
+                if waits_at(trial, rung) and (trial.number in better or _is_known(trial))
+            }
+        return kept
+
     def best_first(self, judged: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
         """Trials that were judged at a rung, by their scores there and their costs."""
         directions = [objective.direction for objective in self.objectives]

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from hrsearch.objective import OBJECTIVES, Limit, Objective, readable
+from hrsearch.search.judging import MEMORY
 
 Attributes = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ def settled(attributes: Attributes, objectives: Sequence[Objective], limits: Seq
     except (TypeError, ValueError) as error:
         return _failed({}, f"its judgement cannot be stored ({error})")
     violations = violations_of(limits, known)
+    violations |= {MEMORY: known["violations"][MEMORY]} if ran_out_of_memory(known) else {}
     known |= {"violations": violations} if violations else {}
     if known.get("outcome") in ("failed", "refused"):
         return {"reason": "no reason was given", **known}
@@ -50,11 +52,19 @@ def told(attributes: Attributes, objectives: Sequence[Objective]) -> tuple[Trial
     """The state and the values that Optuna is told of a trial whose outcome is known.
 
     A refused trial, and one that a rung let go, is PRUNED without values: Optuna refuses values there, and so no front
-    of its own can contain it.
+    of its own can contain it. So is one that ran out of memory, that samplers may learn from the constraint that it
+    broke: of a trial that is told as FAIL they see nothing.
     """
     if attributes["outcome"] == "trained":
         return TrialState.COMPLETE, [float(objective.of(attributes) or 0.0) for objective in objectives]
-    return (TrialState.PRUNED if attributes["outcome"] in ("refused", "stopped") else TrialState.FAIL), None
+    is_of_use = attributes["outcome"] in ("refused", "stopped") or ran_out_of_memory(attributes)
+    return (TrialState.PRUNED if is_of_use else TrialState.FAIL), None
+
+
+def ran_out_of_memory(attributes: Attributes) -> bool:
+    """Whether the candidate failed because it needed more memory than there was."""
+    violations: Mapping[str, float] = attributes.get("violations") or {}
+    return violations.get(MEMORY, 0.0) > 0
 
 
 def is_spent(attributes: Attributes) -> bool:

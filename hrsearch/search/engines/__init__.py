@@ -3,42 +3,56 @@
 A future of an engine never breaks the search: a worker that dies or takes too long gives CandidateFailed.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable
 
+from hrsearch.errors import InputError
 from hrsearch.runner import Engine
 from hrsearch.search.engines.inline import Inline
-from hrsearch.search.engines.processes import Processes
+from hrsearch.search.engines.processes import Processes, cores, visible_gpus
+from hrsearch.search.engines.setup import Setup, Workers
 
-Prepare = Callable[[], None]
 
-
-def _inline(engine: Engine, preload: Sequence[str], prepare: Prepare | None) -> Executor:
+def _inline(engine: Engine, setup: Setup) -> Workers:
     return Inline()
 
 
-def _processes(engine: Engine, preload: Sequence[str], prepare: Prepare | None) -> Executor:
-    return Processes(workers_of(engine), engine.timeout_s, preload, prepare)
+def _processes(engine: Engine, setup: Setup) -> Workers:
+    gpus = visible_gpus() if setup.cuda else []
+    workers = engine.workers or (len(gpus) or 1 if setup.cuda else cores())
+    return Processes(workers, engine.timeout_s, setup.preload, setup.prepare, gpus)
 
 
-ENGINES: dict[str, Callable[[Engine, Sequence[str], Prepare | None], Executor]] = {
+def _ray(engine: Engine, setup: Setup) -> Workers:
+    try:
+        from hrsearch.search.engines.ray import Ray
+    except ModuleNotFoundError:
+        raise InputError("engine.kind ray: needs Ray; pip install 'hrsearch[ray]'") from None
+    return Ray(engine.address, engine.workers, (engine.cpus, _gpus(engine, setup)), engine.timeout_s, setup)
+
+
+def _slurm(engine: Engine, setup: Setup) -> Workers:
+    try:
+        from hrsearch.search.engines.slurm import Slurm
+    except ModuleNotFoundError:
+        raise InputError("engine.kind slurm: needs submitit; pip install 'hrsearch[slurm]'") from None
+    gpus = _gpus(engine, setup)
+    cost = {"cpus_per_task": int(engine.cpus)} | ({"gpus_per_node": int(gpus)} if gpus else {})
+    return Slurm(engine.cluster, engine.workers, engine.timeout_s, {**cost, **engine.options}, setup)
+
+
+def _gpus(engine: Engine, setup: Setup) -> float:
+    """GPUs of one candidate: one by default where candidates are judged on GPUs."""
+    return float(setup.cuda) if engine.gpus is None else engine.gpus
+
+
+ENGINES: dict[str, Callable[[Engine, Setup], Workers]] = {
     "inline": _inline,
     "processes": _processes,
+    "ray": _ray,
+    "slurm": _slurm,
 }
 
 
-def engine_of(engine: Engine, preload: Sequence[str] = (), prepare: Prepare | None = None) -> Executor:
-    """The engine that a runner asks for.
-
-    `preload` names modules that every worker has at hand without importing them; `prepare` is run in a worker before
-    anything else and must pickle.
-    """
-    return ENGINES[engine.kind](engine, preload, prepare)
-
-
-def workers_of(engine: Engine) -> int:
-    """How many candidates are judged at a time; 0 in the runner stands for one per core that this process may use."""
-    if engine.kind == "inline":
-        return 1
-    return engine.workers or len(os.sched_getaffinity(0))
+def engine_of(engine: Engine, setup: Setup) -> Workers:
+    """The engine that a runner asks for."""
+    return ENGINES[engine.kind](engine, setup)

@@ -6,14 +6,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from hrsearch.errors import CandidateFailed
+from hrsearch.search.engines.setup import Workers
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -24,15 +27,26 @@ UNKNOWN = 255  # exit code of a process whose server was killed; it may live on
 REAP_S = 10.0  # a worker that has delivered gets so long to end by itself
 
 
-class Processes(Executor):
+class Processes(Workers):
     """One process a call, `workers` at a time, forked from a server that has the heavy modules imported already.
 
-    A thread per worker watches one process at a time. Workers die with the driver, however that dies.
+    A thread per worker watches one process at a time. Workers die with the driver, however that dies. Each sees one of
+    the `gpus` (names as in CUDA_VISIBLE_DEVICES) and no other; where there are more workers than these, some share one.
     """
 
     def __init__(
-        self, workers: int, timeout_s: float, preload: Sequence[str] = (), prepare: Callable[[], None] | None = None
+        self,
+        workers: int,
+        timeout_s: float,
+        preload: Sequence[str] = (),
+        prepare: Callable[[], None] | None = None,
+        gpus: Sequence[str] = (),
     ) -> None:
+        self.workers = workers
+        self._gpus: SimpleQueue[str] = SimpleQueue()
+        for index in range(workers if gpus else 0):
+            self._gpus.put(gpus[index % len(gpus)])
+        self._has_gpus = bool(gpus)
         self._timeout_s = timeout_s
         self._prepare = prepare
         self._watchers = ThreadPoolExecutor(workers, thread_name_prefix="worker")
@@ -59,13 +73,25 @@ class Processes(Executor):
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ours, theirs = self._context.Pipe()
-        with ours:
+        with ours, self._gpu() as environment:
             with theirs:
-                process = self._start(theirs, function, args, kwargs)
+                process = self._start(theirs, environment, function, args, kwargs)
             try:
                 return self._awaited(process, ours)
             finally:
                 self._end(process)
+
+    @contextmanager
+    def _gpu(self) -> Iterator[dict[str, str]]:
+        """The variable that shows a worker its GPU, which is nobody else's meanwhile; nothing without GPUs."""
+        if not self._has_gpus:
+            yield {}
+            return
+        gpu = self._gpus.get()
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": gpu}
+        finally:
+            self._gpus.put(gpu)
 
     def _start(self, theirs: Connection, *call: Any) -> ForkServerProcess:
         process = self._context.Process(target=_serve, args=(theirs, self._prepare, *call))
@@ -109,9 +135,23 @@ class Processes(Executor):
             process.close()
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def visible_gpus() -> list[str]:
+    """This machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES names them; no CUDA is loaded for it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    return [str(index) for index, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+
+
 def _serve(
     answer: Connection,
     prepare: Callable[[], None] | None,
+    environment: dict[str, str],
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -119,6 +159,7 @@ def _serve(
     """Runs in the worker: answers (True, result) or (False, reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_driver, daemon=True).start()
+    os.environ.update(environment)  # in time: CUDA looks at it when it is first used, and the fork server never did
     try:
         if prepare:
             prepare()

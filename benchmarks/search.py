@@ -1,0 +1,233 @@
+"""Does the search find more than others in the same training time?
+
+    python benchmarks/search.py run --world modelled --seeds 10 --to results.jsonl     # again: goes on
+    python benchmarks/search.py table results.jsonl
+
+Every way to search is run in a world of `replay.py`, ours through the real driver, Optuna as its users write it, until
+the training seconds are spent. What is printed is the hypervolume of all that was trained by then, without the luck of
+seeds, in the declared box `RANGES`: the mean over seeds and its 95 % interval.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import optuna
+import torch
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from replay import Model, World, modelled, narrowed, read_table, recorded
+
+from hrsearch.api import cost_counter
+from hrsearch.candidate import Candidate, Judgement
+from hrsearch.front import Range, hypervolume_growth
+from hrsearch.objective import Cost
+from hrsearch.runner import Engine, Runner, load_runner
+from hrsearch.search.driver import Judging, drive
+from hrsearch.space import load_space
+
+DIRECTIONS = ("maximize", "minimize", "minimize")
+RANGES = (Range(0.45, 0.80), Range(1.2e9, 2.5e8, log=True), Range(80.0, 12.0, log=True))  # score, FLOPs, milliseconds
+LIMIT = 1.2e9  # FLOPs, as in the laptop runner
+NOISE = 0.029  # standard deviation of a score between seeds: README.md, "Does the proxy rank?"
+CLASSES = 7  # of six_digits: with the background
+SHARES = (0.25, 0.5, 1.0)  # of the training seconds, at which the hypervolume is told
+
+
+@dataclass
+class Clock:
+    """Counts training seconds, and keeps what was trained."""
+
+    world: World
+    seconds: float
+    spent: float = 0.0
+    trained: list[tuple[float, tuple[float, float, float]]] = field(default_factory=list)
+
+    def judge(self, digest: str, flops: float) -> tuple[float, float]:
+        """The score and the latency that a search is told; KeyboardInterrupt when the seconds are used up."""
+        found = self.world.judge(digest)
+        self.spent += found.seconds
+        if self.spent > self.seconds:
+            raise KeyboardInterrupt
+        self.trained.append((self.spent, (found.true_score, flops, found.latency_ms)))
+        return found.score, found.latency_ms
+
+
+Way = Callable[[World, Clock, int], None]
+
+
+def ours(sampler: str, **search: Any) -> Way:
+    """Our driver with this sampler."""
+
+    def way(world: World, clock: Clock, seed: int) -> None:
+        settings = {"sampler": sampler, "seed": seed, "limits": (f"flops<={LIMIT / 1e9:g}G",), "control": 0.0, **search}
+        runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline")})
+
+        def evaluate(candidate: Candidate) -> Judgement:
+            flops = world.cost_of(candidate.arch).flops
+            score, latency = clock.judge(candidate.digest, flops)
+            known = {"score": {"value": score}, "latency": {"median_ms": latency}}
+            return Judgement({"outcome": "trained", **known})
+
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            drive(
+                world.space,
+                runner,
+                Judging(world.cost_of, evaluate),
+                budget=round(clock.seconds / 20),  # more than will be trained
+                folder=Path(folder) / "study",
+                attributes={},
+            )
+
+    return way
+
+
+def plain(make: Callable[[int], BaseSampler]) -> Way:
+    """Optuna as its users write it: suggest, count, prune what is too large, train."""
+
+    def way(world: World, clock: Clock, seed: int) -> None:
+        def objective(trial: optuna.Trial) -> tuple[float, float, float]:
+            draw = world.space.draw(lambda knob: trial.suggest_categorical(knob.name, knob.values))  # type: ignore[arg-type]
+            if draw.arch is None:
+                raise optuna.TrialPruned
+            flops = world.cost_of(draw.arch).flops
+            if flops > LIMIT:
+                raise optuna.TrialPruned
+            score, latency = clock.judge(draw.arch.digest(), flops)
+            return score, flops, latency
+
+        study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler=make(seed))
+        study.optimize(objective, n_trials=100_000)
+
+    return way
+
+
+WAYS: dict[str, Way] = {
+    "Optuna TPE": plain(lambda seed: TPESampler(seed=seed)),
+    "Optuna NSGA-II": plain(lambda seed: NSGAIISampler(seed=seed)),
+    "random": ours("random"),
+    "nsga2": ours("nsga2"),
+    "nsga3": ours("nsga3"),
+    "tpe": ours("tpe"),
+    "gp": ours("gp"),
+    "evolve": ours("evolve"),
+    "tpe, 16 draws": ours("tpe", draws=16),
+    "evolve, 16 draws": ours("evolve", draws=16),
+    "evolve, 64 draws": ours("evolve", draws=64),
+    "random, 64 draws": ours("random", draws=64),
+}
+
+
+def grown(clock: Clock) -> list[float]:
+    """The hypervolume at each of `SHARES` of the seconds."""
+    growth = hypervolume_growth([point for _, point in clock.trained], DIRECTIONS, RANGES)
+    ends = [sum(at <= share * clock.seconds for at, _ in clock.trained) for share in SHARES]
+    return [growth[end - 1] if end else 0.0 for end in ends]
+
+
+def run(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One result per way and seed that `asked.to` does not hold yet."""
+    present = {(row["world"], row["way"], row["seed"], row["seconds"]) for row in _rows(asked.to)}
+    build = _world(asked)
+    for seed in range(asked.first, asked.first + asked.seeds):
+        for name in asked.ways or WAYS:
+            if (asked.world, name, seed, asked.seconds) in present:
+                continue
+            clock, began = Clock(build(), asked.seconds), time.process_time()
+            try:
+                WAYS[name](clock.world, clock, seed)
+            except KeyboardInterrupt:
+                ended = "seconds"
+            else:
+                ended = "candidates"
+            took = time.process_time() - began
+            row = {"world": asked.world, "way": name, "seed": seed, "seconds": asked.seconds, "ended": ended}
+            yield row | {"volume": grown(clock), "trained": len(clock.trained), "cpu_s": round(took, 2)}
+
+
+def _world(asked: argparse.Namespace) -> Callable[[], World]:
+    """Makes the world anew for every run, so that none remembers another; the counts of parts stay warm."""
+    space, table = load_space(asked.space), read_table(asked.table)
+    if asked.world == "recorded":
+        return lambda: recorded(space, table)
+    model = Model(space, table, NOISE)
+    space = narrowed(space, table)
+    told = ", ".join(f"{name} {error:.2f}" for name, error in model.errors.items())
+    print(f"model: share of the variance left in ten folds: {told}")
+    cost_of = cost_counter(load_runner("laptop"), CLASSES)
+    costs: dict[str, Cost] = {}
+    return lambda: modelled(space, model, cost_of, costs)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A markdown table for each world."""
+    for world, seconds in dict.fromkeys((row["world"], row["seconds"]) for row in rows):
+        chosen = [row for row in rows if (row["world"], row["seconds"]) == (world, seconds)]
+        ends = " | ".join(f"after {share * seconds:,.0f} s" for share in SHARES)
+        yield f"\n{world}, hypervolume in percent of the box:\n"
+        yield f"| {world} | seeds | {ends} | candidates | CPU-seconds each |"
+        yield "|---" * (5 + len(SHARES) - 1) + "|"
+        for way in dict.fromkeys(row["way"] for row in chosen):
+            yield _line(way, [row for row in chosen if row["way"] == way])
+
+
+def _line(way: str, rows: Sequence[dict[str, Any]]) -> str:
+    columns = zip(*(row["volume"] for row in rows), strict=True)
+    cells = " | ".join(_interval([100 * value for value in column]) for column in columns)
+    trained = mean(row["trained"] for row in rows)
+    spent = sum(row["cpu_s"] for row in rows) / max(sum(row["trained"] for row in rows), 1)
+    return f"| {way} | {len(rows)} | {cells} | {trained:.0f} | {spent:.2f} |"
+
+
+def _interval(values: Sequence[float]) -> str:
+    """The mean, and the 95 % interval of it by Student's t."""
+    if len(values) < 2:
+        return f"{values[0]:.1f}"
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return f"{mean(values):.1f} ± {half:.1f}"
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, or print what was run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("--world", choices=["recorded", "modelled"], default="modelled")
+    running.add_argument("--table", type=Path, default=Path("reports/hrvit-laptop"), help="a study or a CSV")
+    running.add_argument("--space", default="hrvit")
+    running.add_argument("--seconds", type=float, default=5000.0, help="of training")
+    running.add_argument("--seeds", type=int, default=10)
+    running.add_argument("--first", type=int, default=0, help="seed")
+    running.add_argument("--ways", nargs="*", choices=list(WAYS))
+    running.add_argument("--to", type=Path, default=Path("search.jsonl"))
+    shown = commands.add_parser("table")
+    shown.add_argument("results", type=Path, nargs="+")
+    asked = parser.parse_args(arguments)
+    if asked.command == "table":
+        print("\n".join(table([row for path in asked.results for row in _rows(path)])))
+        return
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of samplers that are experimental, of kernels at their bounds
+        for row in run(asked):
+            with asked.to.open("a") as results:
+                results.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Does one driver keep a thousand workers busy? Simulated candidates, the real driver and a real study.
+
+    python benchmarks/workers.py --workers 1000 --seconds 60 --filled 1000 --budget 1100
+
+Candidates take 45 to 75 seconds of a clock that runs with the driver's own CPU time and jumps ahead where the driver
+only waits: hours of a search are simulated in the time that the driver works, and a worker that waits for it is idle.
+The first `--filled` candidates are drawn at random, before the clock starts, so that proposals at that size of a study
+can be measured without making all before. FLOPs are made up: counting is overhead.py's business. Prints candidates a
+second and the share of the workers' time that is idle.
+"""
+
+import argparse
+import cProfile
+import heapq
+import pstats
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from hrsearch.arch import Arch
+from hrsearch.candidate import Candidate, Judgement
+from hrsearch.objective import Cost
+from hrsearch.runner import Engine, load_runner
+from hrsearch.search import driver
+from hrsearch.search.driver import Judging, drive
+from hrsearch.search.engines import ENGINES
+from hrsearch.search.engines.setup import Workers
+from hrsearch.space import load_space
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class Simulated(Workers):
+    """Answers at once, delivered when the simulated time has come."""
+
+    def __init__(self, workers: int, seconds: float) -> None:
+        self.workers = workers
+        self._seconds = seconds
+        self._random = random.Random(0)
+        self._due: list[tuple[float, int, Future[Any], Any]] = []
+        self._skipped = 0.0
+        self._count = 0
+        self._began = time.process_time()
+        self.busy_s = 0.0  # of all workers
+
+    def now(self) -> float:
+        """Simulated seconds since the beginning: those that passed, and those that nobody waited for."""
+        return time.process_time() - self._began + self._skipped
+
+    def submit(self, function: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
+        """The future of a call that takes simulated seconds."""
+        future: Future[Result] = Future()
+        takes = self._seconds * self._random.uniform(0.75, 1.25)
+        self.busy_s += takes
+        self._count += 1
+        heapq.heappush(self._due, (self.now() + takes, self._count, future, function(*args, **kwargs)))
+        return future
+
+    def wait(self, flights: Any, timeout: float, return_when: str) -> tuple[set[Future[Any]], set[Future[Any]]]:
+        """Stands for `concurrent.futures.wait` in the driver: what is due by now is done; if nothing is, time jumps."""
+        self._skipped += max(0.0, self._due[0][0] - self.now())
+        now, done = self.now(), set()
+        while self._due and self._due[0][0] <= now:
+            _, _, future, result = heapq.heappop(self._due)
+            future.set_result(result)
+            done.add(future)
+        return done, set(flights) - done
+
+
+def judge(candidate: Candidate) -> Judgement:
+    """A judgement that costs nothing; the score follows the digest, so that the front has some points."""
+    score = int(candidate.digest[:6], 16) / 16**6
+    latency = {"median_ms": 1 + score, "low_ms": 1 + score, "high_ms": 1 + score}
+    return Judgement({"outcome": "trained", "score": {"value": score, "metric": "none"}, "latency": latency})
+
+
+def cost_of(arch: Arch) -> Cost:
+    """Made-up costs that grow with widths and depths."""
+    size = sum(branch.channels * (1 + branch.depth) for stage in arch.stages for branch in stage.branches)
+    return Cost(params=1000 * size, flops=1_000_000 * size)
+
+
+def simulate(options: argparse.Namespace, folder: Path, sampler: str, budget: int, workers: int) -> Simulated:
+    """Search with the driver until the study in `folder` holds `budget` candidates."""
+    runner = load_runner("laptop")
+    search = runner.search.model_copy(update={"sampler": sampler, "limits": ()})
+    runner = runner.model_copy(update={"engine": Engine(kind="inline"), "search": search})
+    pool = Simulated(workers, options.seconds)
+    ENGINES["inline"] = lambda engine, setup: pool
+    driver.wait = pool.wait  # type: ignore[assignment,attr-defined]
+    judging = Judging(cost_of, judge)
+    drive(load_space(options.space), runner, judging, budget=budget, folder=folder, attributes={})
+    return pool
+
+
+def main() -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--filled", type=int, default=0)
+    parser.add_argument("--budget", type=int, default=3000)
+    parser.add_argument("--space", default="hrvit")
+    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    profile = cProfile.Profile()
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home) / "workers"
+        simulate(options, folder, "random", options.filled, 1)
+        began = time.process_time()
+        if options.profile:
+            profile.enable()
+        pool = simulate(options, folder, options.sampler, options.budget, options.workers)
+        profile.disable()
+        cpu = time.process_time() - began
+    count = options.budget - options.filled
+    took, needed = pool.now(), options.workers / options.seconds
+    print(f"{count} candidates after {options.filled}, {options.workers} workers: {took:.0f} simulated seconds")
+    print(f"driver: {cpu / count * 1e3:.0f} CPU-milliseconds a candidate, {count / cpu:.1f} candidates a second")
+    print(f"all workers busy would need {needed:.1f}; so {max(0.0, 1 - count / cpu / needed):.0%} of them idle")
+    print(f"in this run, its beginning and end included: {1 - pool.busy_s / (options.workers * took):.0%} idle")
+    if options.profile:
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What an export starts from: a trial of a study, and the network that the study has trained of it."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hrsearch.arch import Arch
+from hrsearch.candidate import weights_path
+from hrsearch.errors import InputError
+from hrsearch.plugins import load_plugins
+from hrsearch.runner import Measure
+from hrsearch.study import Record, Trial
+
+if TYPE_CHECKING:
+    from hrsearch.build import Network
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A trial that is exported."""
+
+    record: Record
+    trial: Trial
+
+    @property
+    def title(self) -> str:
+        """What a person calls it, on one line."""
+        return " ".join(f"{self.trial.name} of study {self.record.name}".split())
+
+    @property
+    def title_in_code(self) -> str:
+        """The same, harmless in a string of Python."""
+        return re.sub(r"[^\w .,:/()+-]", "_", self.title)
+
+    @property
+    def identifier(self) -> str:
+        """The same as a name in Python: hrvit_b1, hrvit_trial_17."""
+        known = self.trial.attributes.get("known")
+        return re.sub(r"\W+", "_", str(known) if known else f"{self.record.name}_{self.trial.name}", flags=re.ASCII)
+
+    @cached_property
+    def arch(self) -> Arch:
+        """Its architecture."""
+        return Arch.from_dict(self.trial.attributes["arch"])
+
+    @property
+    def classes(self) -> int:
+        """How many classes its head tells apart."""
+        classes = self.record.attributes.get("classes") or ()
+        return classes if isinstance(classes, int) else len(classes)
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width that it is deployed at, pixels."""
+        usual = self.record.attributes.get("runner", {}).get("measure", {}).get("image") or Measure().image
+        height, width = self.arch.image or usual
+        return height, width
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of the weights, where the study has kept them."""
+        path = weights_path(self.record.folder, self.trial.number)
+        return path if path.is_file() else None
+
+    @property
+    def plugins(self) -> list[Path]:
+        """The files of code that the network needs; one that is gone is an InputError."""
+        paths = [Path(path) for path in self.record.attributes.get("plugins") or ()]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"plug-in {path}: no such file any more; the network cannot be built without it")
+        return paths
+
+    @cached_property
+    def network(self) -> "Network":
+        """The network with its weights, in eval mode; an InputError where the study has kept none."""
+        from safetensors.torch import load_file
+
+        from hrsearch.build import build
+
+        if self.weights is None:
+            raise InputError(f"{self.trial.name}: the study has kept no weights of it")
+        load_plugins(self.plugins)
+        network = build(self.arch, self.classes)
+        network.load_state_dict(load_file(self.weights))
+        return network.eval().requires_grad_(False)

@@ -1,0 +1,90 @@
+"""What other studies have found out under the same protocol: taken over, not trained again."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrsearch.arch import Arch
+from hrsearch.candidate import weights_path
+from hrsearch.errors import InputError
+from hrsearch.search.ledger import difference
+from hrsearch.space import Setting, Space
+from hrsearch.study import Record, Trial, read_study
+
+MUST_AGREE = ("task", "classes", "split", "protocol")
+COPIED = ("score", "latency", "part_ms", "ms_by_place")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained candidate of another study."""
+
+    attributes: Mapping[str, Any]  # what judging it gave, and where that was
+    arch: Arch
+    setting: Setting | None  # the knobs that build it in the space that is searched, if any do
+    weights: Path
+
+    def keep_weights(self, path: Path) -> None:
+        """Copy its weights, where they were kept."""
+        if self.weights.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.weights, path)
+
+
+def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) -> dict[str, Evaluation]:
+    """The trained candidates of the studies in `folders`, by digest; the first study that has one counts.
+
+    `asked` are the attributes of the study that takes them over. A study that was judged in another way, or whose
+    latencies are another machine's, is an InputError.
+    """
+    found: dict[str, Evaluation] = {}
+    for folder in folders:
+        record = read_study(folder)
+        _check(record, json.loads(json.dumps(dict(asked))))
+        pace = float(asked.get("reference_ms") or 1.0) / float(record.attributes.get("reference_ms") or 1.0)
+        for trial in record.trained:
+            found.setdefault(trial.attributes["digest"], _evaluation(record, trial, space, pace))
+    return found
+
+
+def _check(record: Record, asked: Mapping[str, Any]) -> None:
+    stored = record.attributes
+    for key in MUST_AGREE:
+        if stored.get(key) != asked.get(key):
+            raise InputError(f"--warm-start {record.folder}: {difference(key, stored, asked)}; leave it out")
+    there, here = ((attributes.get("machine") or {}).get("processor") for attributes in (stored, asked))
+    needed = [*asked["objectives"], *asked["limits"]]
+    if there != here and any(name.startswith("latency") for name in needed):
+        raise InputError(f"--warm-start {record.folder}: its latencies are of another machine ({there}); leave it out")
+
+
+def _evaluation(record: Record, trial: Trial, space: Space, pace: float) -> Evaluation:
+    known = {key: trial.attributes[key] for key in COPIED if key in trial.attributes}
+    arch = Arch.from_dict(trial.attributes["arch"])
+    known |= {"copied_from": trial.attributes.get("copied_from") or f"{record.name}:{trial.number}"}
+    weights = weights_path(record.folder, trial.number)
+    return Evaluation(_at_pace(known, pace), arch, _setting(trial, arch, space), weights)
+
+
+def _setting(trial: Trial, arch: Arch, space: Space) -> Setting | None:
+    """The trial's knobs, if they build its network here as well."""
+    try:
+        same = bool(trial.knobs) and space.arch(trial.knobs).digest() == arch.digest()
+    except InputError:
+        return None
+    return dict(trial.knobs) if same else None
+
+
+def _at_pace(known: dict[str, Any], pace: float) -> dict[str, Any]:
+    """Its milliseconds, scaled as if the reference network had taken as long there as it does here."""
+    if pace == 1.0:
+        return known
+    latency = known.get("latency") or {}
+    scaled = {key: latency[key] * pace for key in ("median_ms", "low_ms", "high_ms") if key in latency}
+    known |= {"latency": {**latency, **scaled}} if latency else {}
+    known |= {"part_ms": [each * pace for each in known["part_ms"]]} if "part_ms" in known else {}
+    places = known.get("ms_by_place") or {}
+    return known | ({"ms_by_place": {place: each * pace for place, each in places.items()}} if places else {})

@@ -1,0 +1,105 @@
+"""Studies held against each other, and a running one watched."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from example_study import example_record, store
+from inside import inside
+from toy_search import Toy, search
+
+from hrsearch.compare import compared, lines_of, permutation_p
+from hrsearch.errors import InputError
+from hrsearch.study import Record, Trial
+
+
+def renamed(record: Record, name: str) -> Record:
+    return replace(record, name=name)
+
+
+def worse(record: Record) -> Record:
+    """The same study with every score lowered."""
+
+    def lowered(trial: Trial) -> Trial:
+        if trial.state != "trained":
+            return trial
+        score = {**trial.attributes["score"], "value": trial.attributes["score"]["value"] - 0.1}
+        attributes = {**trial.attributes, "score": score}
+        return replace(trial, attributes=attributes, values=tuple(one.of(attributes) for one in record.objectives))
+
+    return replace(record, name="worse", trials=tuple(map(lowered, record.trials)))
+
+
+def test_a_study_that_is_worse_in_every_score_is_beaten_everywhere() -> None:
+    better = renamed(example_record(30), "better")
+    found = compared([better, worse(better)])
+    first, second = found.sides
+    assert first.hypervolume > second.hypervolume
+    assert first.beaten_by == {"worse": 0.0}
+    assert second.beaten_by == {"better": 1.0}
+    assert (first.on_common_front, second.on_common_front) == (first.front, 0)
+    assert found.doubts == ()
+    text = list(lines_of(found))
+    assert text[2].startswith("better")
+    assert "better 100%" in text[3]
+
+
+def test_a_study_beside_itself_is_no_better() -> None:
+    record = example_record(20)
+    one, other = compared([renamed(record, "a"), renamed(record, "b")]).sides
+    assert one.hypervolume == other.hypervolume
+    assert one.beaten_by == {"b": 0.0}
+
+
+def test_other_data_is_said_to_make_scores_incomparable() -> None:
+    record = example_record(10)
+    other = replace(record, name="b", attributes={**record.attributes, "split": "another"})
+    assert "different data" in compared([record, other]).doubts[0]
+
+
+def test_groups_of_seeds_are_held_against_chance() -> None:
+    first = [renamed(example_record(20, seed=seed), f"a{seed}") for seed in range(3)]
+    runner = {"search": {"sampler": "random"}}
+    second = [
+        replace(worse(one), name=f"b{index}", attributes={**one.attributes, "runner": runner})
+        for index, one in enumerate(first)
+    ]
+    (verdict,) = compared([*first, *second]).verdicts
+    assert "3 seeds like a0" in verdict
+    assert "p = 0.100" in verdict  # the most extreme of 20 deals, and its mirror image
+
+
+def test_permutation_p_counts_deals() -> None:
+    assert permutation_p([1.0, 2.0], [3.0, 4.0]) == pytest.approx(2 / 6)
+    assert permutation_p([1.0, 1.0], [1.0, 1.0]) == 1.0
+    assert permutation_p([0.0] * 12, [1.0] * 12) < 0.001
+
+
+def test_what_cannot_be_compared() -> None:
+    record = example_record(5)
+    with pytest.raises(InputError, match="at least two"):
+        compared([record])
+    with pytest.raises(InputError, match="no objective in common"):
+        compared([example_record(5, objectives=("score",)), example_record(5, objectives=("params",))])
+    with pytest.raises(InputError, match="different tasks"):
+        compared([record, replace(record, attributes={**record.attributes, "task": "pose"})])
+    with pytest.raises(InputError, match="no trained network"):
+        compared([record, example_record(0, known=())])
+
+
+def test_compare_and_watch_read_stored_studies(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        store(replace(example_record(8, running=1), folder=tmp_path / "studies" / name))
+    done = inside(tmp_path, "compare", "one", "two", "--json")
+    told = json.loads(done.stdout)
+    assert [side["name"] for side in told["studies"]] == ["one", "two"]
+    assert inside(tmp_path, "compare", "one", "three").returncode == 2
+    watched = inside(tmp_path, "watch", "one", "--once")
+    assert watched.stdout.startswith("one: 8 trained, 1 running")
+    assert "of a budget of 200" in watched.stdout
+
+
+def test_watching_a_search_that_waits_at_rungs(tmp_path: Path) -> None:
+    search(tmp_path / "studies" / "toy", 6, Toy(), rungs=(10, 30), sampler="random")
+    assert "stopped" in inside(tmp_path, "watch", "toy", "--once").stdout

@@ -1,0 +1,119 @@
+"""The schemas that editors read say what the loaders say, and are those of the registries."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from inside import inside
+from jsonschema import Draft202012Validator
+
+from hrsearch.errors import InputError
+from hrsearch.export.grammar import yaml_of
+from hrsearch.runner import load_runner
+from hrsearch.schema import schema_of
+from hrsearch.space import load_arch, load_space
+
+ROOT = Path(__file__).parent.parent
+SPACES = sorted((ROOT / "spaces").glob("*.yaml"))
+NETS = sorted((ROOT / "spaces" / "nets").glob("*.yaml"))
+RUNNERS = sorted((ROOT / "runners").glob("*.yaml"))
+VALIDATORS = {what: Draft202012Validator(schema_of(what)) for what in ("space", "runner")}
+
+
+def of(path: Path) -> str:
+    return "runner" if path.parent.name == "runners" else "space"
+
+
+@pytest.mark.parametrize("what", ["space", "runner"])
+def test_committed_schema_is_that_of_the_registries(what: str) -> None:
+    Draft202012Validator.check_schema(schema_of(what))
+    committed = json.loads((ROOT / "schemas" / f"{what}.json").read_text(encoding="utf-8"))
+    assert committed == schema_of(what), f"hrsearch schema {what} > schemas/{what}.json"
+
+
+@pytest.mark.parametrize("path", [*SPACES, *NETS, *RUNNERS], ids=lambda path: path.stem)
+def test_shipped_files_keep_the_schema_and_name_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert [error.message for error in VALIDATORS[of(path)].iter_errors(yaml.safe_load(text))] == []
+    (line,) = [line for line in text.splitlines() if line.startswith("# yaml-language-server: $schema=")]
+    assert (path.parent / line.partition("=")[2]).resolve() == ROOT / "schemas" / f"{of(path)}.json"
+
+
+def test_what_hrsearch_writes_keeps_the_schema() -> None:
+    for path in SPACES:
+        space = load_space(path.stem)
+        for seed in range(3):
+            written = yaml.safe_load(yaml_of(space.sample(seed)[1], space.task))
+            assert VALIDATORS["space"].is_valid(written)
+
+
+def changed(path: Path, change: Callable[[Any], None]) -> Any:
+    data = deepcopy(yaml.safe_load(path.read_text(encoding="utf-8")))
+    change(data)
+    return data
+
+
+WRONG: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "unknown key": ("hrvit", lambda data: data.update(knob={})),
+    "unknown task": ("hrvit", lambda data: data.update(task="sing")),
+    "no net": ("hrvit", lambda data: data.pop("net")),
+    "unknown row key": ("hrvit", lambda data: data["net"]["stages"][0].update(chanels=3)),
+    "unknown link": ("hrvit", lambda data: data["net"]["stages"][0].update(link="chain")),
+    "row without a link": ("hrvit", lambda data: data["net"]["stages"][0].pop("link")),
+    "channels below 1": ("hrnet_w18", lambda data: data["net"]["stages"][0].update(channels=0)),
+    "unknown norm": ("hrnet_w18", lambda data: data["net"]["stages"][0].update(norm="group")),
+    "unknown option": ("hrvit_b1", lambda data: data["net"]["blocks"].update(fine={"kind": "cross", "windw": 1})),
+    "option of another type": (
+        "hrvit_b1",
+        lambda data: data["net"]["blocks"].update(fine={"kind": "hr", "ratio": "x"}),
+    ),
+    "no values": ("hrvit", lambda data: data["knobs"].update(stages=[])),
+    "a range without its end": ("hrvit", lambda data: data["knobs"].update(stages={"from": 4})),
+    "a rule without a knob": ("hrvit", lambda data: data.update(require=["1 < 2"])),
+}
+WRONG_RUNNERS: dict[str, Callable[[Any], None]] = {
+    "unknown section": lambda data: data.update(proxi={}),
+    "unknown setting": lambda data: data["proxy"].update(imge=64),
+    "no such precision": lambda data: data["proxy"].update(precision="fp8"),
+    "steps below 1": lambda data: data["proxy"].update(steps=0),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_schema_and_loader_refuse_the_same_spaces(case: str, tmp_path: Path) -> None:
+    name, change = WRONG[case]
+    path = next(path for path in [*SPACES, *NETS] if path.stem == name)
+    data = changed(path, change)
+    assert not VALIDATORS["space"].is_valid(data)
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError):
+        (load_space if path in SPACES else load_arch)(tmp_path / "wrong.yaml")
+
+
+@pytest.mark.parametrize("case", WRONG_RUNNERS)
+def test_schema_and_loader_refuse_the_same_runners(case: str, tmp_path: Path) -> None:
+    data = changed(ROOT / "runners" / "laptop.yaml", WRONG_RUNNERS[case])
+    assert not VALIDATORS["runner"].is_valid(data)
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError):
+        load_runner(tmp_path / "wrong.yaml")
+
+
+def test_schema_is_printed(tmp_path: Path) -> None:
+    assert json.loads(inside(tmp_path, "schema", "runner").stdout)["title"] == "A way to judge candidates"
+    refused = inside(tmp_path, "schema", "winner")
+    assert (refused.returncode, "write space or runner" in refused.stderr) == (2, True)
+
+
+def test_doctor_says_what_works_and_what_is_missing(tmp_path: Path) -> None:
+    done = inside(tmp_path, "doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert findings["latency engine eager"]["state"] == "ok"
+    assert findings["a network"]["state"] == "ok"
+    broken = inside(tmp_path, "doctor")
+    assert "ok       torch: " in broken.stdout

@@ -1,0 +1,119 @@
+"""Out of memory: a real allocation that fails, and what samplers learn from it."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.trial import TrialState
+from test_cli import SPACE
+from toy_search import cost_of, judgement, search, states_of
+
+from hrsearch.candidate import Candidate, Judgement
+from hrsearch.errors import CandidateFailed, OutOfMemory
+from hrsearch.evaluate import Evaluate
+from hrsearch.objective import OBJECTIVES
+from hrsearch.report.words import outcomes
+from hrsearch.runner import Runner
+from hrsearch.search import samplers
+from hrsearch.search.engines.processes import Processes
+from hrsearch.search.judging import judged
+from hrsearch.search.ledger import open_ledger
+from hrsearch.search.proposals import view_of
+from hrsearch.space import Space
+from hrsearch.storage import storage_of
+from hrsearch.study import read_study
+
+DIRECTIONS = ["maximize", "minimize", "minimize"]
+
+
+def limit_memory() -> None:
+    """This process may take 100 MB more than it has."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (100 << 20), resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("where", ["measure", "proxy"])
+def test_a_network_too_large_for_its_worker_ran_out_of_memory(where: str, tmp_path: Path) -> None:
+    """Torch's own allocation fails, in a worker whose address space is limited, in the timing or in the training."""
+    plain: dict[str, dict[str, Any]] = {
+        "proxy": {"image": 32, "batch": 8, "steps": 4, "warmup": 1, "train_images": 64, "val_images": 16},
+        "measure": {"image": [64, 64], "seconds": 0.1},
+    }
+    plain[where] |= {"image": [2048, 2048]} if where == "measure" else {"image": 256, "batch": 64}
+    _, arch = Space.parse(SPACE).sample(seed=0)
+    candidate = Candidate(0, arch.digest(), arch, 0, tmp_path)
+    engine = Processes(1, 200.0, ["hrsearch.evaluate"], prepare=limit_memory)
+    found = engine.submit(judged, Evaluate(Runner.model_validate(plain), reference_ms=1.0), candidate).result()
+    engine.shutdown()
+    assert found.attributes["outcome"] == "failed", found
+    assert found.attributes["reason"].startswith("out of memory (")
+    assert found.attributes["violations"] == {"memory": 1.0}
+
+
+def large_runs_out(candidate: Candidate) -> Judgement:
+    """The toy's candidate, if it is not too large for this machine."""
+    if cost_of(candidate.arch).flops > 2e8:
+        raise OutOfMemory("out of memory (DefaultCPUAllocator: tried to allocate 123 bytes)")
+    return judgement(candidate)
+
+
+def large_fails(candidate: Candidate) -> Judgement:
+    """The same, but nobody knows why it fails: samplers are told nothing of it."""
+    try:
+        return large_runs_out(candidate)
+    except OutOfMemory:
+        raise CandidateFailed("no reason") from None
+
+
+def failures(folder: Path, evaluate: Any) -> int:
+    """How many candidates fail once the sampler has begun to learn."""
+    search(folder, 40, evaluate, objectives=("score", "flops"))
+    judged = [trial.state for trial in read_study(folder).trials if trial.state != "refused"]
+    return judged[samplers.STARTUP :].count("failed")
+
+
+def test_tpe_learns_what_does_not_fit(tmp_path: Path) -> None:
+    learnt, blind = failures(tmp_path / "learnt", large_runs_out), failures(tmp_path / "blind", large_fails)
+    assert learnt < 0.75 * blind  # 8 and 21 when this was written
+    reasons = [one.reason for one in outcomes(read_study(tmp_path / "learnt")) if one.state == "failed"]
+    assert reasons == ["out of memory"]
+
+
+@pytest.mark.parametrize(
+    "sampler", [GPSampler(seed=0, n_startup_trials=4), NSGAIISampler(seed=0, population_size=4), TPESampler(seed=0)]
+)
+def test_every_sampler_sees_the_same_constraints_of_each(sampler: BaseSampler, tmp_path: Path) -> None:
+    """The view that samplers learn from: what ran out of memory is complete, infeasible, and as bad as the worst."""
+    folder = tmp_path / "toy"
+    search(folder, 14, large_runs_out, sampler="random", limits=("latency<=60ms", "flops<=1G"))
+    assert states_of(folder)["failed"] >= 2
+    trials = open_ledger(folder, tuple(OBJECTIVES[name] for name in ("score", "flops", "latency")), {}).trials()
+    short = {trial.number for trial in trials if trial.user_attrs.get("outcome") == "failed"}
+    assert all(trial.state == TrialState.PRUNED for trial in trials if trial.number in short)
+    view = view_of(trials, DIRECTIONS)
+    complete = view.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    assert short < {trial.number for trial in complete}
+    assert {tuple(trial.constraints) for trial in complete} == {("latency<=60ms", "flops<=1G", "memory")}
+    worst = [
+        (min if side == "maximize" else max)(trial.values[place] for trial in complete if trial.number not in short)
+        for place, side in enumerate(DIRECTIONS)
+    ]
+    for trial in complete:
+        assert (trial.constraints["memory"] > 0) == (trial.number in short)
+        assert trial.number not in short or trial.values == worst
+    view.sampler = sampler
+    names = {name: trial for trial in complete for name in trial.params}
+    asked = view.ask({name: trial.distributions[name] for name, trial in names.items()})
+    assert asked.params.keys() == names.keys()
+    assert not any(trial.constraints.get("memory") for trial in trials if trial.number not in short)  # ledger untouched
+
+
+def test_plain_optuna_learns_from_it_too(tmp_path: Path) -> None:
+    search(tmp_path / "toy", 12, large_runs_out, sampler="random")
+    study = optuna.load_study(study_name="toy", storage=storage_of(tmp_path / "toy"))
+    infeasible = [trial for trial in study.get_trials(states=(TrialState.PRUNED,)) if "memory" in trial.constraints]
+    assert len(infeasible) == states_of(tmp_path / "toy")["failed"]
+    assert not {trial.number for trial in study.best_trials} & {trial.number for trial in infeasible}

@@ -1,0 +1,145 @@
+"""A disk that fills up, a real one of little room, and what checkpoints take of it."""
+
+import errno
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from inside import inside
+from test_cli import RUNNER, SPACE
+from toy_search import Heavy, judgement, search
+
+from hrsearch.candidate import Candidate, Judgement, checkpoint_path
+from hrsearch.errors import is_disk_full
+from hrsearch.proxy.checkpoint import read_state, write_rows, write_state, write_weights
+from hrsearch.search.driver import Event
+from hrsearch.search.room import RESERVE
+from hrsearch.study import read_study
+
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system in memory, of a size that can be changed."""
+
+    path: Path
+
+    def resize(self, size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.path], check=True)
+
+    @property
+    def room(self) -> int:
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_bsize
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MB}", "none", path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield Disk(path)
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_what_finds_no_room_says_where_and_leaves_nothing(disk: Disk) -> None:
+    large = {"weight": torch.zeros(MB)}
+    for write in (
+        lambda: write_state(disk.path / "rungs" / "1.pt", large),
+        lambda: write_weights(disk.path / "1.safetensors", torch.nn.Linear(1000, 1000)),
+        lambda: write_rows(disk.path / "metrics.csv", [{"loss": float(n)} for n in range(MB // 4)]),
+    ):
+        with pytest.raises(OSError, match=r"disk/(rungs/1.pt|1.safetensors|metrics.csv)") as found:
+            write()
+        assert is_disk_full(found.value)
+        assert not [path for path in disk.path.rglob("*") if path.is_file()]
+    write_state(disk.path / "1.pt", {"step": 3})
+    assert read_state(disk.path / "1.pt", torch.device("cpu")) == {"step": 3}
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(150_000, "processes"), (0, "inline")], ids=["weights", "journal"])
+def test_a_full_disk_stops_a_search_that_goes_on_when_there_is_room(
+    weight: int, kind: str, disk: Disk, tmp_path: Path
+) -> None:
+    heavy, folder = Heavy(tmp_path, weight), disk.path / "toy"
+    options = {"engine": {"kind": kind, "workers": 2}, "preload": ["toy_search"], "rungs": (10, 30)}
+    search(folder, 0, heavy, **options)
+    if not weight:  # what is left is for the study's file alone, and little
+        (disk.path / "another's").write_bytes(bytes(disk.room - 12_000))
+    with pytest.raises(OSError, match=r"No space left|no room left") as found:
+        search(folder, 9, heavy, **options)
+    assert found.value.errno == errno.ENOSPC
+    assert str(disk.path) in str(found.value.filename)
+    scores = {trial.number: trial.attributes.get("rungs", ()) for trial in read_study(folder).trials}
+    ended = heavy.noted("ended")
+    assert len(ended) >= 2
+    assert {f"{number} {rung}" for number, rungs in scores.items() for rung, _ in enumerate(rungs)} == set(ended)
+    (disk.path / "more").write_bytes(bytes(disk.room))
+    with pytest.raises(OSError, match=r"No space left|no room left"):
+        search(folder, 9, heavy, **options)
+    disk.resize(16 * MB)
+    assert search(folder, 9, heavy, **options).startswith("9 of 9 candidates are done: 1 trained, 8 let go")
+    assert set(heavy.noted("ended").values()) == {1}
+    assert (folder / ".reserve").stat().st_size == RESERVE
+
+
+def test_the_command_says_one_line_and_goes_on_later(disk: Disk) -> None:
+    disk.resize(8 * MB)
+    (disk.path / "tiny.yaml").write_text(SPACE)
+    rungs = "proxy: {rungs: [2], steps: 6, warmup: 1,"
+    text = (
+        RUNNER.replace("kind: processes", "kind: inline")
+        .replace("proxy: {", rungs)
+        .replace(" steps: 4, warmup: 1,", "")
+    )
+    (disk.path / "inline.yaml").write_text(text)
+    asked = ("run", "tiny.yaml", "--runner", "inline.yaml", "--budget", "3")
+    (disk.path / "another's").write_bytes(bytes(disk.room - RESERVE - 60_000))
+    done = inside(disk.path, *asked)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("hrsearch: ")
+    assert last.endswith("no room left; nothing finished is lost: make room, and the same command goes on")
+    assert "Traceback" not in done.stderr
+    disk.resize(64 * MB)
+    done = inside(disk.path, *asked)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 candidates are done: 1 trained, 2 let go at an earlier rung, 0 failed" in done.stdout
+    assert not list((disk.path / "studies/tiny/rungs").iterdir())
+
+
+def with_checkpoint(candidate: Candidate) -> Judgement:
+    """The toy's candidate, of which a checkpoint stays."""
+    path = checkpoint_path(candidate.folder, candidate.number)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    path.with_name(f".{path.name}.partial").touch()  # as a worker that was killed leaves it
+    return judgement(candidate)
+
+
+def test_checkpoints_are_kept_of_the_better_half_alone(tmp_path: Path) -> None:
+    kept: Counter[int] = Counter()
+
+    def look(event: Event) -> None:
+        if event.trial.state != "waiting":
+            return
+        found = {int(path.name.strip(".").split(".")[0]) for path in (tmp_path / "rungs").iterdir()}
+        trials = {trial.number: trial for trial in read_study(tmp_path).trials}
+        assert {trials[number].state for number in found} <= {"waiting"}
+        for rung in (1, 2):
+            judged = [trial for trial in trials.values() if len(trial.attributes.get("rungs", ())) >= rung]
+            left = sum(len(trials[number].attributes["rungs"]) == rung for number in found)
+            assert left <= (len(judged) + 1) // 2
+            kept[rung] = max(kept[rung], left)
+
+    search(tmp_path, 27, with_checkpoint, rungs=(10, 30), sampler="random", on_event=look)
+    assert kept[1] >= 3
+    assert not list((tmp_path / "rungs").iterdir())
