@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(tmp_path: 
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-6)
 
 
+def noted(kept: list[Tensor], tensor: Tensor) -> Tensor:
+    kept.append(tensor)
+    return tensor
+
+
 def test_checkpointed_blocks_train_as_others(tmp_path: Path) -> None:
     """To the bit, with dropped paths and with the batch norms' statistics, which must move once."""
     data, states, saved = scenes(), [], []
@@ -87,10 +93,10 @@ def test_checkpointed_blocks_train_as_others(tmp_path: Path) -> None:
         network = build(load_arch(tmp_path / "arch.yaml"), classes=11, drop_path=0.5)
         if is_checkpointed:
             checkpointed(network)
-        kept: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, kept=kept: kept.append(x.nbytes) or x, lambda x: x):
+        kept: list[Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(partial(noted, kept), lambda tensor: tensor):
             learn(trainer_of(network, data, SMALL), data, SMALL, step=3, given=uneven(data))
-        saved.append(sum(kept))
+        saved.append(sum(each.nbytes for each in kept))
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert saved[1] < saved[0]
@@ -125,7 +131,7 @@ def test_the_loss_of_distillation_is_as_written() -> None:
     assert float(taught(loss, student, teacher, added, 0.25)) == pytest.approx(0.7 + 0.25 * 4 * apart, rel=1e-5)
     assert float(taught(loss, student, student, recipe, 0.25)) == pytest.approx(0.75 * 0.7)
     maps = [logits.T[None, :, :, None] for logits in (student, teacher)]  # two cells of one image
-    assert float(taught(loss, *maps, recipe, 0.25)) == pytest.approx(0.75 * 0.7 + apart, rel=1e-5)
+    assert float(taught(loss, maps[0], maps[1], recipe, 0.25)) == pytest.approx(0.75 * 0.7 + apart, rel=1e-5)
 
 
 def test_the_teacher_grows_with_the_warm_up() -> None:
@@ -204,6 +210,7 @@ def test_training_stops_where_nothing_gets_better(tmp_path: Path) -> None:
 
 TOGETHER = """
 import sys
+from functools import partial
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -214,7 +221,7 @@ train(Path(sys.argv[1]), device="cpu")
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Batch norms, weighted losses, the average: the same table but for float error, for the same whole batch."""
-    settings = {"ema": 0.9, "distill": 0.5, "steps": 8, "drop_path": 0.0, "optimizer": "adamw"}
+    settings: dict[str, Any] = {"ema": 0.9, "distill": 0.5, "steps": 8, "drop_path": 0.0, "optimizer": "adamw"}
     one, two = (exported(tmp_path / name, PLAIN, **settings) for name in ("one", "two"))
     train(one, device="cpu")
     (tmp_path / "together.py").write_text(TOGETHER)

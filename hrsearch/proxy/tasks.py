@@ -63,7 +63,8 @@ def _counted(labels: Tensor, classes: int, side: int) -> Tensor:
     cells = labels.long().clamp(max=classes).reshape(count, height, side, width, side)
     cells = cells.permute(0, 2, 4, 1, 3).reshape(count, side**2, height, width)
     found = torch.zeros(count, classes + 1, height, width, device=labels.device)
-    return found.scatter_add_(1, cells, torch.ones_like(cells, dtype=found.dtype))[:, :classes]
+    found.scatter_add_(1, cells, torch.ones_like(cells, dtype=found.dtype))
+    return found[:, :classes].contiguous(memory_format=torch.channels_last)  # as predictions lie
 
 
 def segment_loss(logits: Tensor, batch: Split, weights: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 from tqdm import tqdm
 
 from hrsearch.build import build
@@ -275,7 +276,7 @@ def _rows(run: Run, earlier: Sequence[Row]) -> Iterator[Row]:
 def _scores(run: Run) -> dict[str, float]:
     """The score by its column; beside an average's that of the weights as they are."""
     trainer, learning = run.trainer, LEARNING[run.data.task]
-    networks = {run.column: trainer.judged}
+    networks: dict[str, nn.Module] = {run.column: trainer.judged}
     if trainer.average:
         networks[f"{run.column}_unaveraged"] = trainer.learner.network
     turns = (run.team.rank, run.team.size)

@@ -92,7 +92,7 @@ def shared(network: nn.Module, team: Team, device: torch.device, *, compiled: bo
         predict = torch.compile(predict)
     if team.size > 1:
         places = [device] if device.type == "cuda" else None
-        predict = DistributedDataParallel(predict, device_ids=places, broadcast_buffers=False)
+        predict = DistributedDataParallel(predict, device_ids=places)
     result: Predict = predict
     return result
 
