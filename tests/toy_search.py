@@ -74,7 +74,8 @@ def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
 
 def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
     """A runner with these settings, judging inline if nothing else is said."""
-    return Runner.model_validate({"search": search, "engine": engine or {"kind": "inline"}})
+    settings = {"sampler": "tpe", "draws": 1, **search}
+    return Runner.model_validate({"search": settings, "engine": engine or {"kind": "inline"}})
 
 
 def search(folder: Path, budget: int, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:
