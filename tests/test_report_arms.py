@@ -41,7 +41,7 @@ def test_the_verdict_follows_what_the_arms_found(gain: Callable[[float], float],
     said = " ".join(verdict(record))
     assert word in said
     count = sum(trial.attributes.get("arm") == "random" and trial.state == "trained" for trial in record.trials)
-    assert said.startswith(f"{count} candidates were drawn at random to hold the sampler (tpe) against")
+    assert said.startswith(f"{count} candidates were drawn at random to hold the sampler (evolve) against")
     assert html.escape(said.split(" (95")[0]) in page(record)
     figure = sampler_against_random(record)
     assert isinstance(figure, Chart)
