@@ -88,6 +88,7 @@ class Search(Section):
     limits: tuple[str, ...] = ()
     eta: Annotated[float, Field(gt=1)] = 3.0  # of so many candidates at a rung one goes on to the next
 
+    rungs_by: Literal["score", "loss"] = "loss"  # what they are compared by there, beside their costs
     # What the sampler is told of those that do not: the score that the last rung should give them, that of their own
     # rung as it is, or nothing.
     told: Literal["expected", "measured", "nothing"] = "expected"

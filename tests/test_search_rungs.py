@@ -1,6 +1,7 @@
 """Rungs: who goes on, what the sampler is told, and that an interruption changes nothing."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def test_published_networks_always_go_on_and_take_nobody_s_place() -> None:
     second = LADDER.promoted(trials)
     assert second is not None
     assert second.number == 1
+
+
+def test_a_rung_compares_by_loss_where_it_is_told_to() -> None:
+    judged = [trial_at(0, 0.5), trial_at(1, 0.4), trial_at(2, 0.3)]
+    for trial, loss in zip(judged, (0.9, 0.8, 0.7), strict=True):
+        trial.user_attrs["rungs"][0]["loss"] = loss
+    assert [trial.number for trial in LADDER.best_first(judged, 0)] == [0, 1, 2]
+    by_loss = replace(LADDER, by="loss")
+    assert [trial.number for trial in by_loss.best_first(judged, 0)] == [2, 1, 0]
 
 
 def test_the_highest_rung_goes_first() -> None:

@@ -125,7 +125,7 @@ def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
     noise = random.Random(candidate.seed)
     size = cost_of(candidate.arch).flops / 1e9
     value = size / (1 + size) + 0.05 * noise.random() + 0.1 * candidate.rung
-    known: dict[str, Any] = {"score": {"value": value, "rung": candidate.rung}}
+    known: dict[str, Any] = {"score": {"value": value, "loss": 1 - value, "rung": candidate.rung}}
     known |= {} if candidate.rung else {"latency": {"median_ms": 100 * size * (1 + 0.1 * noise.random())}}
     return Judgement({**known, "outcome": "trained", **attributes})
 
