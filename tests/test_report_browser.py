@@ -83,6 +83,14 @@ def test_figures_are_drawn_at_every_width(quiet: Page, report: Path, width: int,
     assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
+def test_page_fits_on_paper(quiet: Page, report: Path) -> None:
+    quiet.open(report, 760, dark=True)
+    quiet.send("Emulation.setEmulatedMedia", media="print")
+    assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert quiet.evaluate("getComputedStyle(document.body).color") == "rgb(23, 32, 43)"  # dark ink, whatever the screen
+    quiet.send("Emulation.setEmulatedMedia", media="")
+
+
 def test_empty_study_opens(quiet: Page, tmp_path: Path) -> None:
     quiet.open(write_report(example_record(0), tmp_path / "report.html"))
     assert texts(quiet, "h1") == ["Nothing is trained yet"]
