@@ -80,6 +80,8 @@ def test_figures_are_drawn_at_every_width(quiet: Page, report: Path, width: int,
     assert {name for name, _ in drawn} == set(FIGURES)
     assert min(count for _, count in drawn) > 0
     assert quiet.evaluate("Number(document.querySelector('#figure-front svg').dataset.points)") == len(RECORD.trained)
+    intervals = quiet.evaluate("document.querySelector('#figure-front .interval').getAttribute('d')")
+    assert intervals.count("M") == len({trial.number for trial in RECORD.front()} | {0})  # 0 is the published network
     assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
