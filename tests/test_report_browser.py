@@ -17,6 +17,7 @@ from hrsearch.arch import Arch
 from hrsearch.grammar import yaml_of
 from hrsearch.report import FIGURES, write_report
 from hrsearch.study import Record
+from hrsearch.targets import key_of, on_target
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 RECORD = example_record(40, refused=3, failed=2, running=1, rungs=True)
@@ -160,6 +161,22 @@ def test_front_under_a_limit_is_what_python_finds(quiet: Page, report: Path, sha
     quiet.click(*middle_of(quiet, "#no-limits"))
     quiet.until("Object.keys(state.limits).length === 0")
     assert numbers_on(quiet, "table[data-view=''] .open") == before
+
+
+def test_a_target_has_a_front_of_its_own_that_follows_the_filters(quiet: Page, tmp_path: Path) -> None:
+    found: dict[str, Any] = {key_of("board"): {"engine": "onnx", "image": [512, 512], "device": "cpu", "threads": 1}}
+    for trial in RECORD.trained[::2]:
+        ms = 1.0 + (trial.number * 37) % 50
+        latency = {**trial.attributes["latency"], "median_ms": ms, "low_ms": ms, "high_ms": ms}
+        found[key_of("board", trial.number)] = {"latency": latency, "flops": trial.attributes["flops"]}
+    record = dataclasses.replace(RECORD, attributes={**RECORD.attributes, **found})
+    quiet.open(write_report(record, tmp_path / "report.html"))
+    there = on_target(record, "board")
+    assert numbers_on(quiet, "table[data-view=board] .open") == [trial.number for trial in there.front()]
+    limit = set_limit(quiet, "Latency on board", 0.7)
+    kept = [trial.number for trial in under(there, limit).front()]
+    assert numbers_on(quiet, "table[data-view=board] .open") == kept
+    assert quiet.evaluate("Number(document.querySelector('#figure-score_on_board svg').dataset.points)") > 0
 
 
 def test_axes_and_colour_are_chosen(quiet: Page, report: Path) -> None:
