@@ -120,6 +120,13 @@ def test_click_on_a_point_tells_all_about_it(quiet: Page, report: Path) -> None:
     assert quiet.evaluate("document.querySelector('#details').hidden")
 
 
+def test_panel_fits_a_phone(quiet: Page, report: Path) -> None:
+    quiet.open(report, 400)
+    quiet.evaluate("openDetails(3)")
+    assert quiet.evaluate("document.querySelector('#details').scrollWidth <= innerWidth")
+    assert quiet.evaluate("document.querySelector('#details').scrollHeight > 500")
+
+
 def test_drawing_has_a_bar_for_every_block_and_a_line_for_every_path(quiet: Page, report: Path) -> None:
     quiet.open(report)
     quiet.evaluate(f"openDetails({[trial.number for trial in RECORD.trained].index(0)})")
