@@ -21,7 +21,7 @@ from hrsearch.grammar import yaml_of
 from hrsearch.report import FIGURES, write_report
 from hrsearch.report.differences import apart, differences, nearest
 from hrsearch.report.effects import effects
-from hrsearch.report.figures import COLOURS, Bars, Chart
+from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Trace
 from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, summary
 from hrsearch.report.health import sentences
@@ -30,6 +30,7 @@ from hrsearch.report.markup import Markup, element
 from hrsearch.report.page import page
 from hrsearch.report.points import archive, points
 from hrsearch.report.rungs import tau_between
+from hrsearch.report.sections import PLACED
 from hrsearch.report.words import design, duration, outcomes, plain, shown, study_argument
 from hrsearch.study import Record, Trial
 
@@ -105,6 +106,15 @@ def test_every_figure_renders_every_study(name: str, study: str) -> None:
         assert {figure.across, figure.up} <= set(points(STUDIES[study])["columns"])
     if figure:
         json.dumps(dataclasses.asdict(figure), allow_nan=False)
+
+
+def test_a_figure_of_ones_own_needs_an_entry_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Trace("front", "line", [1, 2], [0.1, 0.2], "mine")
+    monkeypatch.setitem(FIGURES, "mine", lambda record: Chart(Axis("x", "plain"), Axis("y", "score"), [line]))
+    text = page(STUDIES["one"])
+    assert 'data-figure="mine"' in text
+    assert '"mine":{"across":{"label":"x","form":"plain"}' in text
+    assert set(FIGURES) - {"mine"} == PLACED
 
 
 def test_figures_of_the_example_have_data() -> None:

@@ -17,6 +17,7 @@ from hrsearch.arch import Arch
 from hrsearch.grammar import yaml_of
 from hrsearch.report import FIGURES, write_report
 from hrsearch.study import Record
+from hrsearch.targets import key_of, on_target
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 RECORD = example_record(40, refused=3, failed=2, running=1, rungs=True)
@@ -80,7 +81,17 @@ def test_figures_are_drawn_at_every_width(quiet: Page, report: Path, width: int,
     assert {name for name, _ in drawn} == set(FIGURES) - {"sampler_against_random"}  # it has no control arm
     assert min(count for _, count in drawn) > 0
     assert quiet.evaluate("Number(document.querySelector('#figure-front svg').dataset.points)") == len(RECORD.trained)
+    intervals = quiet.evaluate("document.querySelector('#figure-front .interval').getAttribute('d')")
+    assert intervals.count("M") == len({trial.number for trial in RECORD.front()} | {0})  # 0 is the published network
     assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_page_fits_on_paper(quiet: Page, report: Path) -> None:
+    quiet.open(report, 760, dark=True)
+    quiet.send("Emulation.setEmulatedMedia", media="print")
+    assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert quiet.evaluate("getComputedStyle(document.body).color") == "rgb(23, 32, 43)"  # dark ink, whatever the screen
+    quiet.send("Emulation.setEmulatedMedia", media="")
 
 
 def test_empty_study_opens(quiet: Page, tmp_path: Path) -> None:
@@ -107,6 +118,13 @@ def test_click_on_a_point_tells_all_about_it(quiet: Page, report: Path) -> None:
     assert quiet.evaluate("document.activeElement.id") == "details"
     quiet.press("Escape")
     assert quiet.evaluate("document.querySelector('#details').hidden")
+
+
+def test_panel_fits_a_phone(quiet: Page, report: Path) -> None:
+    quiet.open(report, 400)
+    quiet.evaluate("openDetails(3)")
+    assert quiet.evaluate("document.querySelector('#details').scrollWidth <= innerWidth")
+    assert quiet.evaluate("document.querySelector('#details').scrollHeight > 500")
 
 
 def test_drawing_has_a_bar_for_every_block_and_a_line_for_every_path(quiet: Page, report: Path) -> None:
@@ -150,6 +168,22 @@ def test_front_under_a_limit_is_what_python_finds(quiet: Page, report: Path, sha
     quiet.click(*middle_of(quiet, "#no-limits"))
     quiet.until("Object.keys(state.limits).length === 0")
     assert numbers_on(quiet, "table[data-view=''] .open") == before
+
+
+def test_a_target_has_a_front_of_its_own_that_follows_the_filters(quiet: Page, tmp_path: Path) -> None:
+    found: dict[str, Any] = {key_of("board"): {"engine": "onnx", "image": [512, 512], "device": "cpu", "threads": 1}}
+    for trial in RECORD.trained[::2]:
+        ms = 1.0 + (trial.number * 37) % 50
+        latency = {**trial.attributes["latency"], "median_ms": ms, "low_ms": ms, "high_ms": ms}
+        found[key_of("board", trial.number)] = {"latency": latency, "flops": trial.attributes["flops"]}
+    record = dataclasses.replace(RECORD, attributes={**RECORD.attributes, **found})
+    quiet.open(write_report(record, tmp_path / "report.html"))
+    there = on_target(record, "board")
+    assert numbers_on(quiet, "table[data-view=board] .open") == [trial.number for trial in there.front()]
+    limit = set_limit(quiet, "Latency on board", 0.7)
+    kept = [trial.number for trial in under(there, limit).front()]
+    assert numbers_on(quiet, "table[data-view=board] .open") == kept
+    assert quiet.evaluate("Number(document.querySelector('#figure-score_on_board svg').dataset.points)") > 0
 
 
 def test_axes_and_colour_are_chosen(quiet: Page, report: Path) -> None:

@@ -65,7 +65,7 @@ function bars(host, spec) {
   const rows = spec.places.map((place, row) => html("div", { class: "bar-row" },
     html("span", {}, place),
     html("span", {}, spec.series.map((series) => html("span", { class: "bar-line" },
-      html("i", { class: `bar ${series.role}`, style: `width:${((60 * series.shares[row]) / longest).toFixed(2)}%` }),
+      html("i", { class: `bar ${series.role}`, style: `width:${((42 * series.shares[row]) / longest).toFixed(2)}%` }),
       html("small", {}, `${shown("share", series.shares[row])} · ${series.texts[row]}`))))));
   const key = html("p", { class: "key" }, spec.series.map(({ role, name }) => html("span", {}, html("i", { class: role }, "■"), name)));
   host.classList.add("bars");

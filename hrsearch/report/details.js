@@ -48,7 +48,7 @@ function about(index, found) {
     html("h2", {}, name, index in DATA.known ? html("small", {}, " published") : null),
     html("p", { class: "note" }, [DATA.design[index], standing(index)].filter(Boolean).join("; ")),
     html("dl", { class: "numbers" }, figures.map((column) => figure(column, index))),
-    ...(found.arch ? [html("div", { class: "wide" }, drawingOf(found.arch)), kindsKey(found.arch)] : []),
+    ...(found.arch ? [html("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Its drawing" }, drawingOf(found.arch)), kindsKey(found.arch)] : []),
     ...titled("Knobs", Object.keys(found.knobs).length ? knobsOf(found.knobs) : null),
     ...titled("Where the milliseconds go", found.ms_by_place ? billOf(name, found) : null),
     ...titled("Rungs", found.rungs.length > 1 ? html("div", { class: "figure", "data-rungs": "" }) : null),

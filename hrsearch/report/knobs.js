@@ -2,6 +2,7 @@
 
 // Parallel coordinates of the knobs: an axis per knob, a line per candidate, levels to choose by click, key or drag.
 const GAP = 78; // pixels between axes at least
+const PAPER = 700; // pixels that fit on a printed page
 const FEW = 600; // lines that are drawn at most; every n-th of more
 
 function knobLines(host) {
@@ -18,7 +19,7 @@ function knobLines(host) {
   const buttons = names.flatMap((knob, place) => levelButtons(knob, x(place), y));
   const note = html("p", { class: "note", role: "status" });
   const clear = html("button", { type: "button", class: "plain", click: () => choose(() => { state.levels = {}; }) }, "All levels");
-  const canvas = html("div", { class: "canvas", style: `width:${width}px;height:${height}px` }, picture, buttons);
+  const canvas = html("div", { class: "canvas", style: `width:${width}px;height:${height}px;--fit:${Math.min(1, PAPER / width)}` }, picture, buttons);
   host.append(html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Levels" }, canvas), note, clear);
   brush(canvas, names, gap, y);
   watchers.push(() => {

@@ -5,8 +5,11 @@ document.body.append(panel);
 
 for (const host of document.querySelectorAll("[data-figure]")) place(host, FIGURES[host.dataset.figure]);
 
+// A target whose networks have no score has a table, but nothing to draw.
 function place(host, spec) {
-  if (spec.kind === "bars") {
+  if (!spec) {
+    host.remove();
+  } else if (spec.kind === "bars") {
     bars(host, spec);
   } else if (spec.kind === "chart") {
     new Plane(host, chart(spec)).draw();

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ def archive(record: Record) -> str:
     """What a person sees of one trial only: architecture, YAML, bill, rungs. JSON, deflated, in base 64."""
     plugins = [str(path) for path in record.attributes.get("plugins") or ()]
     rows = [_inside(trial, record.task, plugins) for trial in trained_of(record)]
-    packed = zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 6)
+    packed = zlib.compress(json.dumps(rows, allow_nan=False, separators=(",", ":")).encode(), 6)
     return base64.b64encode(packed).decode()
 
 
@@ -72,7 +73,8 @@ def label_of(record: Record, name: str) -> str:
 
 
 def _ends(trial: Trial, objective: Objective) -> tuple[float, float] | None:
-    return objective.interval(trial.attributes) if value_of(trial, objective.name) is not None else None
+    ends = objective.interval(trial.attributes) if value_of(trial, objective.name) is not None else None
+    return ends if ends and all(map(math.isfinite, ends)) else None
 
 
 def _view(record: Record, trials: Sequence[Trial], columns: Mapping[str, str]) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def _kinds(trials: Sequence[Trial]) -> list[str]:
 def _inside(trial: Trial, task: str, plugins: Sequence[str]) -> dict[str, Any]:
     known = trial.attributes
     bill = {name: known[name] for name in ("flops_by_place", "ms_by_place") if known.get(name)}
-    rungs = [[score["steps"], score["value"]] for score in known.get("rungs") or ()]
+    rungs = [[one["steps"], one["value"]] for one in known.get("rungs") or () if math.isfinite(one["value"])]
     arch = arch_of(trial)
     text = _yaml(trial, task, plugins) if arch else ""
     return {"arch": known.get("arch"), "yaml": text, "knobs": _texts(trial), **bill, "rungs": rungs}

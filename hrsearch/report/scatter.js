@@ -22,7 +22,8 @@ function scatter(axes, view) {
 
 function axisOf(key) {
   const column = columnOf(key);
-  return { ...column, ...rangeOf(column.values, column.best === "minimize", column.best === "minimize" ? 0.07 : 0.12) };
+  const ends = { lows: column.low, highs: column.high }; // an axis has a low and a high end of its own
+  return { ...column, ...ends, ...rangeOf(column.values, column.best === "minimize", column.best === "minimize" ? 0.07 : 0.12) };
 }
 
 function wordsOf(index) {
@@ -91,9 +92,9 @@ function intervals(plane, across, up, indices) {
   const lines = [];
   for (const index of indices) {
     const [x, y] = [plane.x.at(across.values[index]), plane.y.at(up.values[index])];
-    const ends = (column, at) => [column.low[index], column.high[index]].map(at);
-    if (across.low?.[index]) lines.push(`M${ends(across, plane.x.at)[0]} ${y}H${ends(across, plane.x.at)[1]}`);
-    if (up.low?.[index]) lines.push(`M${x} ${ends(up, plane.y.at)[0]}V${ends(up, plane.y.at)[1]}`);
+    const ends = (column, at) => [column.lows[index], column.highs[index]].map(at);
+    if (across.lows?.[index]) lines.push(`M${ends(across, plane.x.at)[0]} ${y}H${ends(across, plane.x.at)[1]}`);
+    if (up.lows?.[index]) lines.push(`M${x} ${ends(up, plane.y.at)[0]}V${ends(up, plane.y.at)[1]}`);
   }
   return lines.length ? [svg("path", { class: "interval", d: lines.join("") })] : [];
 }

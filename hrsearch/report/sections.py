@@ -7,7 +7,7 @@ from hrsearch.report.arms import verdict
 from hrsearch.report.confirmation import confirmation
 from hrsearch.report.differences import apart
 from hrsearch.report.elsewhere import elsewhere
-from hrsearch.report.figures import growth_of
+from hrsearch.report.figures import FIGURES, growth_of
 from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import comparisons, headline, summary
 from hrsearch.report.health import health
@@ -21,6 +21,17 @@ from hrsearch.report.trust import trust_card
 from hrsearch.report.winners import front_table, podium
 from hrsearch.report.words import counted, shown
 from hrsearch.study import Record
+
+PLACED = {  # figures that stand in a section of their own
+    "front",
+    "latency_against_flops",
+    "growth",
+    "growth_in_time",
+    "scores",
+    "rungs",
+    "bill_of_published",
+    "bill_of_knee",
+}
 
 
 def body(record: Record, drawn: Collection[str]) -> Markup:
@@ -39,6 +50,7 @@ def body(record: Record, drawn: Collection[str]) -> Markup:
             knobs(record),
             bills(record, drawn),
             progress(record, drawn),
+            others(drawn),
             funnel(record, _figures(drawn, ["rungs"])),
             health(record),
             ends(record),
@@ -104,6 +116,12 @@ def progress(record: Record, drawn: Collection[str]) -> Markup | None:
         if name in drawn
     ]
     return element("section", columns, class_="figures") if columns else None
+
+
+def others(drawn: Collection[str]) -> Markup | None:
+    """Figures that no section asks for by name: an entry in `FIGURES` is enough to be on the page."""
+    figures = _figures(drawn, [name for name in FIGURES if name not in PLACED])
+    return element("section", element("h2", "More"), element("div", figures, class_="figures")) if figures else None
 
 
 def bills(record: Record, drawn: Collection[str]) -> Markup | None:

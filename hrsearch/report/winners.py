@@ -60,9 +60,8 @@ def table_of(record: Record, view: str = "") -> Markup:
     front = record.front()
     columns = [name for name in TITLES if any(value_of(trial, name) is not None for trial in front)]
     heads = [_head(record, name) for name in columns]
-    head = element(
-        "tr", element("th", "Network", scope="col"), heads, element("th", "Design", scope="col", class_="design")
-    )
+    first, last = element("th", "Network", scope="col"), element("th", "Design", scope="col", class_="design")
+    head = element("tr", first, heads, last)
     choices = standing_out(record)
     rows = [_row(trial, columns, [choice for choice, won in choices.items() if won is trial]) for trial in front]
     table = element(
