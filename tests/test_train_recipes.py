@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 from winners import ARCH, exported, table
 
+from hrsearch.cli import main
 from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
 from hrsearch.nets.hrformer import RelativePosition
@@ -195,8 +196,10 @@ def test_the_recipe_that_was_followed_is_kept(tmp_path: Path, monkeypatch: pytes
     """A paper's at the size of a test: what the call set, what the paper says, in one file that trains the same."""
     monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
     winner = exported(tmp_path / "winner", ARCH)
-    small = {"train_images": 16, "val_images": 4, "batch": 4, "test": "none", "every": 2, "augment": "none"}
-    train(winner, recipe="ade20k", image=32, steps=2, settings=small | {"warmup": 0}, device="cpu")
+    small = ["train_images=16", "val_images=4", "batch=4", "test=none", "every=2", "augment=none", "warmup=0"]
+    given = [text for each in small for text in ("--set", each)]
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", str(winner), "--recipe", "ade20k", "--image", "32", "--steps", "2", "--device", "cpu", *given])
     kept = load_recipe(winner / "run/recipe.yaml")
     assert (kept.image, kept.steps, kept.head_rate, kept.data) == (32, 2, 10.0, "digits")
     again = exported(tmp_path / "again", ARCH)

@@ -279,9 +279,10 @@ def _scores(run: Run) -> dict[str, float]:
     networks: dict[str, nn.Module] = {run.column: trainer.judged}
     if trainer.average:
         networks[f"{run.column}_unaveraged"] = trainer.learner.network
+    plan = run.recipe.model_copy(update={"batch": run.recipe.at_once(run.team.size)})  # no more than a step can hold
     turns = (run.team.rank, run.team.size)
     counts = {
-        name: tally(network, run.data, run.recipe, trainer.learner.device, *turns) for name, network in networks.items()
+        name: tally(network, run.data, plan, trainer.learner.device, *turns) for name, network in networks.items()
     }
     return {name: learning.value(run.team.summed(count)) for name, count in counts.items()}
 

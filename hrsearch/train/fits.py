@@ -42,7 +42,7 @@ class Needs:
 def require_room(needs: Needs, free: int) -> None:
     """An InputError if a step needs more than `free` bytes; it names the parts of a batch that fit."""
     recipe = needs.recipe
-    at_once = recipe.batch // (needs.team.size * recipe.accumulate)
+    at_once = recipe.at_once(needs.team.size)
     try:
         wanted = needs.bytes(at_once)
     except CandidateFailed:  # it cannot be counted; then it must show

@@ -80,6 +80,10 @@ class Recipe(Section):
             raise ValueError("schedule: step needs milestones, such as [0.8, 0.95]")
         return self
 
+    def at_once(self, processes: int) -> int:
+        """Images that one of so many processes sees at a time."""
+        return self.batch // (processes * self.accumulate)
+
     def timed(self, images: int) -> "Recipe":
         """The recipe in steps, for so many training images."""
         epoch = images / self.batch
