@@ -140,6 +140,16 @@ def test_rungs_have_rows_of_their_own() -> None:
     assert last.tau is not None
     assert [first.tau.value, last.tau.value] == pytest.approx([-1, 1])
     assert card.verdict == "red"
+    runner = record.attributes["runner"]
+    by_loss = {"proxy": {**runner["proxy"], "rungs": [100]}, "search": {**runner["search"], "rungs_by": "loss"}}
+    for trial in record.trials:
+        trial.attributes["rungs"][0]["loss"] = -trial.attributes["score"]["value"]
+    record.attributes["runner"] = {**runner, **by_loss}  # type: ignore[index]
+    loss = card_of(record)
+    assert loss is not None
+    assert loss.proxy[0].name == "training loss after 100 steps (rung 0)"
+    assert loss.proxy[0].tau is not None
+    assert loss.proxy[0].tau.value == pytest.approx(1)
 
 
 def test_half_of_the_chosen_are_of_the_best_quarter() -> None:

@@ -133,7 +133,11 @@ def quarters(record: Record) -> tuple[list[Trial], list[Trial]]:
     """
     judged = [trial for trial in record.trials if trial.state in ("trained", "stopped") and rungs_of(trial)]
     drawn = [trial for trial in judged if not trial.attributes.get("known")]
-    ordered = sorted(drawn, key=lambda trial: (-len(rungs_of(trial)), -rungs_of(trial)[-1]["value"], trial.number))
+    reached = {trial.number: len(rungs_of(trial)) for trial in drawn}
+    ordered = sorted(
+        drawn,
+        key=lambda trial: (-reached[trial.number], -_quality(record, trial, reached[trial.number] - 1), trial.number),
+    )
     quarter = -(-len(ordered) // 4)
     return ordered[:quarter], ordered[quarter:]
 
@@ -162,9 +166,23 @@ def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
         if len(judged) < FEWEST:
             return
         part = sample.only(judged)
-        scores = [rungs_of(trial)[rung] for trial in part.trials]
-        name = f"score after {scores[0].get('steps', 0):,} steps" + (f" (rung {rung})" if rungs > 1 else "")
-        yield _row(name, np.array([score["value"] for score in scores]), part, _strongest(part))
+        steps = rungs_of(part.trials[0])[rung].get("steps", 0)
+        what = "training loss" if _is_by_loss(record, rung) else "score"
+        name = f"{what} after {steps:,} steps" + (f" (rung {rung})" if rungs > 1 else "")
+        yield _row(name, np.array([_quality(record, trial, rung) for trial in part.trials]), part, _strongest(part))
+
+
+def _quality(record: Record, trial: Trial, rung: int) -> float:
+    """What the search compares the trial by at the rung, more is better."""
+    known = rungs_of(trial)[rung]
+    return -float(known["loss"]) if _is_by_loss(record, rung) else float(known["value"])
+
+
+def _is_by_loss(record: Record, rung: int) -> bool:
+    """Whether candidates were compared by their training loss there; at the last rung it is the score."""
+    runner = record.attributes.get("runner") or {}
+    last = len(runner.get("proxy", {}).get("rungs") or ())
+    return rung < last and runner.get("search", {}).get("rungs_by", "score") == "loss"
 
 
 def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:
