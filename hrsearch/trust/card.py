@@ -55,7 +55,10 @@ class Card:
         """The verdict in a sentence."""
         row = next(row for row in self.proxy if verdict_of(row) == self.verdict)
         if row.adds is None:
-            return "The proxy's scores are all the same, or follow a trivial baseline to the letter."
+            return (
+                f"The {row.name} can add nothing to {row.beyond}: that tells the order of these {row.networks} networks "
+                "completely, or the proxy's follows it to the letter or is all ties."
+            )
         size = f"at equal {row.beyond}, Kendall tau {_shown(row.adds)}"
         if self.verdict == "green":
             return f"The {row.name} tells more than {row.beyond}, the best trivial baseline: {size}."
