@@ -56,7 +56,7 @@ class Card:
         row = next(row for row in self.proxy if verdict_of(row) == self.verdict)
         if row.adds is None:
             return (
-                f"The {row.name} can add nothing to {row.beyond}: that tells the order of these {row.networks} networks "
+                f"The {row.name} can add nothing to {row.beyond}: that orders these {row.networks} networks "
                 "completely, or the proxy's follows it to the letter or is all ties."
             )
         size = f"at equal {row.beyond}, Kendall tau {_shown(row.adds)}"
