@@ -36,9 +36,7 @@ def test_published_networks_to_the_integer(name: str, params: int, flops: int) -
     assert (counted.params, counted.flops) == (params, flops)
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("hrvit", 16), ("hrformer", 3), ("hrnet", 3), ("hirivit", 3), ("mixed", 3)]
-)
+@pytest.mark.parametrize(("name", "count"), [("hrvit", 6), ("hrformer", 2), ("hrnet", 2), ("hirivit", 3), ("mixed", 3)])
 def test_the_sum_of_parts_is_the_whole_for_drawn_networks(name: str, count: int) -> None:
     """Takes some seconds because the other side builds and runs each whole network."""
     space = load_space(name)

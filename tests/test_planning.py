@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inside import inside
 from test_search_rungs import judged
-from toy_search import Toy, search
+from toy_search import SPACE, Toy, search
 
-from hrsearch import api
+from hrsearch import api, planning
 from hrsearch.errors import InputError
 from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
 from hrsearch.runner import Proxy
@@ -83,15 +83,18 @@ def test_what_fits_is_bound_by_hours_and_by_the_budget() -> None:
     assert Forecast((), 2, 36.0, 50, None).end_s == 900
 
 
-def test_plan_says_what_fits(tmp_path: Path) -> None:
+def test_plan_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "DRAWS", 5)
     (tmp_path / "runner.yaml").write_text(RUNNER)
-    done = inside(tmp_path, "plan", "hirivit", "--runner", "runner.yaml", "--hours", "1")
+    (tmp_path / "space.yaml").write_text(SPACE)
+    done = inside(tmp_path, "plan", "space.yaml", "--runner", "runner.yaml", "--hours", "1")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^small .* FLOPs: .* s a step of training$", done.stdout, re.MULTILINE)
     assert re.search(r"1 hours: about [\d,]+ candidates, .*; begun now it ends", done.stdout)
 
 
-def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path) -> None:
+def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "DRAWS", 2)
     (tmp_path / "runner.yaml").write_text(RUNNER)
     done = inside(tmp_path, "plan", "hirivit", "--runner", "runner.yaml", "--limit", "flops=1k")
     assert done.returncode == 2

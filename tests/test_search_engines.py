@@ -26,7 +26,7 @@ def engine() -> Iterator[Processes]:
     processes.shutdown(cancel_futures=True)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 90.0) -> bool:
     """Wait until the condition holds; whether it did in time."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

@@ -96,7 +96,7 @@ def test_every_sampler_sees_the_same_constraints_of_each(sampler: BaseSampler, t
     view = view_of(trials, DIRECTIONS)
     complete = view.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     assert short < {trial.number for trial in complete}
-    assert {tuple(trial.constraints) for trial in complete} == {("latency<=60ms", "flops<=1G", "memory")}
+    assert {tuple(trial.constraints) for trial in complete} == {("memory",)}  # limits: what breaks one has no values
     worst = [
         (min if side == "maximize" else max)(trial.values[place] for trial in complete if trial.number not in short)
         for place, side in enumerate(DIRECTIONS)

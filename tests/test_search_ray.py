@@ -180,7 +180,7 @@ def test_a_node_that_dies_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     assert said.startswith("10 of 10 candidates are done: 10 trained")
     ((lost, finished),) = killed
     times = Counter(number for number, *_ in calls_of(folder))
-    assert {number for number, count in times.items() if count > 1} == {lost}
+    assert {number for number, count in times.items() if count > 1} <= {lost}  # it may just have ended
     assert finished
     assert not times.keys() - {trial.number for trial in read_study(folder).trained}
     cluster.remove_node(nodes[1])

@@ -100,7 +100,7 @@ def test_two_drivers_share_a_study_and_one_is_killed(url: str, tmp_path: Path) -
     said, _ = drivers[0].communicate(timeout=120)
     assert drivers[0].returncode == 0, said
     assert "12 of 12 candidates are done: 12 trained" in said
-    assert 1 <= said.count("was left by a driver that is gone") <= 2
+    assert said.count("was left by a driver that is gone") <= 2  # none where the kill fell between two candidates
     point_to(folders[0], url)  # this process does not know the password yet
     record = read_study(folders[0])
     assert {trial.state for trial in record.trials} == {"trained", "refused"}  # a requirement refuses some draws

@@ -214,22 +214,18 @@ def _with_infeasible(
         return seen
     columns = zip(sides, zip(*(trial.values for trial in complete), strict=True), strict=True)
     worst = [max(column) if side == StudyDirection.MINIMIZE else min(column) for side, column in columns]
-    names = dict.fromkeys(name for trial in complete for name in trial.constraints if name != MEMORY)
     return [
-        _constrained(trial, worst, [*names, MEMORY])
+        _constrained(trial, worst, trial.number in out_of_memory)
         if trial.state == TrialState.COMPLETE or trial.number in out_of_memory
         else trial
         for trial in seen
     ]
 
 
-def _constrained(trial: FrozenTrial, worst: Sequence[float], names: Sequence[str]) -> FrozenTrial:
-    """The trial as a complete one with these constraints; 0 stands for what is not known, -1 for enough memory."""
-    known = dict.fromkeys(names, 0.0) | {MEMORY: -1.0}
-    known |= {name: value for name, value in trial.constraints.items() if name in known}
-    others = trial.system_attrs.keys() - _noted(trial.constraints).keys()
+def _constrained(trial: FrozenTrial, worst: Sequence[float], ran_out: bool) -> FrozenTrial:
+    """The trial as a complete one that says whether memory was enough."""
     changed = copy.copy(trial)
-    changed.system_attrs = {name: trial.system_attrs[name] for name in others} | _noted(known)
+    changed.system_attrs = {**trial.system_attrs, **_noted({MEMORY: 1.0 if ran_out else -1.0})}
     if changed.state != TrialState.COMPLETE:
         changed.state, changed.values = TrialState.COMPLETE, list(worst)
         changed.datetime_complete = trial.datetime_complete or trial.datetime_start
