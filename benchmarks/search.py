@@ -188,9 +188,9 @@ def _line(way: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _interval(values: Sequence[float]) -> str:
-    """The mean, and the 95 % interval of it by Student's t."""
-    if len(values) < 2:
-        return f"{values[0]:.1f}"
+    """The mean and, from three values on, its 95 % interval by Student's t."""
+    if len(values) < 3:
+        return f"{mean(values):.1f}"
     from scipy.stats import t
 
     half = t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))

@@ -69,6 +69,17 @@ def test_a_rung_compares_by_loss_where_it_is_told_to() -> None:
     assert [trial.number for trial in by_loss.best_first(judged, 0)] == [2, 1, 0]
 
 
+def test_by_loss_a_line_through_those_in_full_says_what_others_would_score() -> None:
+    two = Ladder(2, 3.0, LADDER.objectives, by="loss")
+    full = [trial_at(number, 0.2, 0.9 - loss) for number, loss in enumerate((0.1, 0.2, 0.3, 0.4, 0.5, 0.6))]
+    stopped = trial_at(9, 0.2)
+    for trial, loss in zip([*full, stopped], (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8), strict=True):
+        trial.user_attrs["rungs"][0]["loss"] = loss
+    assert two.expected_values([*full, stopped])[9] == pytest.approx([0.1, 100])
+    few = two.expected_values([*full[:3], stopped])  # too few: its own score, and the median gain
+    assert few[9] == pytest.approx([0.2 + 0.5, 100])
+
+
 def test_the_highest_rung_goes_first() -> None:
     low = [trial_at(number, 0.1 * number) for number in range(3)]
     high = [trial_at(3 + number, 0.5, 0.6 + 0.1 * number) for number in range(3)]

@@ -8,7 +8,7 @@ its own, and the median of what those that went on gained.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hrsearch.front import best_first
 from hrsearch.objective import Objective
 from hrsearch.study import is_waiting
+
+ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,29 @@ class Ladder:
         """What the last rung should say of the trials that were judged at an earlier one only, by their number."""
         if self.told == "nothing":
             return {}
-        gains = [_gain(trials, rung) if self.told == "expected" else 0.0 for rung in range(self.rungs - 1)]
+        last = [self._last_score(trials, rung) for rung in range(self.rungs - 1)]
         found = {}
         for trial in trials:
             scores = _rungs(trial)
             if scores and trial.state in (TrialState.RUNNING, TrialState.PRUNED) and len(scores) < self.rungs:
-                value = scores[-1]["value"] + sum(gains[len(scores) - 1 :])
-                found[trial.number] = self._values(trial.user_attrs, value)
+                found[trial.number] = self._values(trial.user_attrs, last[len(scores) - 1](scores[-1]))
         return found
+
+    def _last_score(self, trials: Sequence[FrozenTrial], rung: int) -> Callable[[Mapping[str, Any]], float]:
+        """What a `Score` at a rung lets expect of the last one.
+
+        By loss: the line through those that went all the way. They were chosen by that loss, which leaves the line of
+        the score on it where it is. By score, or before there are enough: its own, and the median gains from here on.
+        """
+        through = [scores for scores in map(_rungs, trials) if len(scores) == self.rungs]
+        if self.told == "expected" and self.by == "loss" and len(through) >= ENOUGH:
+            losses = [scores[rung]["loss"] for scores in through]
+            if len(set(losses)) > 1:
+                line = statistics.linear_regression(losses, [scores[-1]["value"] for scores in through])
+                return lambda score: line.intercept + min(line.slope, 0.0) * score["loss"]
+        above = range(rung, self.rungs - 1)
+        gains = sum(_gain(trials, each) for each in above) if self.told == "expected" else 0.0
+        return lambda score: float(score["value"]) + gains
 
     def _values(self, attributes: Mapping[str, Any], score: float) -> list[float]:
         known = {**attributes, "score": {"value": score}}
