@@ -1,6 +1,7 @@
 """Records what candidates score at every rung, for the search benchmark to replay.
 
     python benchmarks/record.py reports/hrvit-laptop --rungs 50 75 --to rungs.jsonl       # again: goes on
+    python benchmarks/record.py --table rungs.jsonl             # what a rung tells of the last one
 
 Every network that the study trained in full is trained again from its own seed to each of the shorter rungs, and
 scored there as a search with rungs would: what stands before the decay of one rung is where the next goes on. The last
@@ -11,9 +12,12 @@ import argparse
 import json
 import random
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
 from hrsearch.arch import Arch
@@ -55,15 +59,43 @@ def recorded(record: Record, trial: Trial, rungs: tuple[int, ...], in_full: bool
     }
 
 
+def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterator[str]:
+    """What an order at a rung tells of the last score: tau, its 95 % interval, and whom one in `eta` would keep."""
+    names = list(map(str, rows.columns))
+    last = rows[f"score_{sum(name.startswith('score_') for name in names) - 1}"]
+    orders = {
+        name: rows[name] * (-1 if name.startswith("loss") else 1) for name in names if name[:5] in ("score", "loss_")
+    }
+    orders |= {name: rows[name] for name in ("flops", "latency_ms", "params")}
+    best = set(last.nlargest(len(rows) // 4).index)
+    generator = np.random.default_rng(0)
+    draws = [generator.integers(0, len(rows), len(rows)) for _ in range(resamples)]
+    yield "| order by | tau to the last score | its 95 % interval | of the best quarter among one in three |"
+    yield "|---|---|---|---|"
+    for name, order in orders.items():
+        if order.equals(last) or (name.startswith("loss") and name[5:] == str(last.name)[6:]):
+            continue
+        taus = [order.iloc[draw].corr(last.iloc[draw], method="kendall") for draw in draws]
+        low, high = np.quantile(taus, (0.025, 0.975))
+        kept = best & set(order.nlargest(int(len(rows) / eta)).index)
+        tau = order.corr(last, method="kendall")
+        yield f"| {name} | {tau:.2f} | {low:.2f} to {high:.2f} | {len(kept)} of {len(best)} |"
+
+
 def main() -> None:
-    """Record what is not recorded yet."""
+    """Record what is not recorded yet, or show what was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=Path, nargs="?")
+    parser.add_argument("--table", type=Path, help="what was recorded, to be summed up")
     parser.add_argument("--rungs", type=int, nargs="+", default=[50, 75])
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--to", type=Path, default=Path("rungs.jsonl"))
     parser.add_argument("--most", type=int, default=10_000, help="candidates")
     parser.add_argument("--check", type=int, default=0, help="candidates that are trained in full as well")
     asked = parser.parse_args()
+    if asked.table:
+        rows = pd.DataFrame([json.loads(line) for line in asked.table.read_text().splitlines()])
+        print(f"{len(rows)} candidates", *table(rows), sep="\n")
+        return
     torch.set_num_threads(1)
     record = read_study(asked.study)
     done = {json.loads(line)["number"] for line in asked.to.read_text().splitlines()} if asked.to.exists() else set()
