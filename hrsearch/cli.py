@@ -4,9 +4,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,7 +17,6 @@ DATA = "digits, six_digits, or a folder of your own: hrsearch data FOLDER says w
 AFTER_FULL_DISK = "nothing finished is lost: make room, and the same command goes on"
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Search high-resolution vision backbones for the networks that are best on your data and your device.",
@@ -289,12 +289,18 @@ def report(
     study: StudyName,
     to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None,
     storage: Storage = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Show it as a local page that follows the search.")] = False,
+    host: Annotated[str, typer.Option(help="Where to serve: this machine alone by default.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
 ) -> None:
-    """Write a study's report again, and trials.csv beside it."""
+    """Write a study's report again, and trials.csv beside it; or serve it while the search runs."""
     from hrsearch.report import write_report
     from hrsearch.study import read_study
 
     folder = _folder_of(study, storage)
+    if serve:
+        _serve(folder, host, port)
+        return
     path = write_report(read_study(folder), to or folder / "report.html")
     typer.echo(f"wrote {path} and {path.with_name('trials.csv')}")
 
@@ -424,6 +430,21 @@ def _folder_of(study: str, storage: str | None) -> Path:
     return folder
 
 
+def _serve(folder: Path, host: str, port: int) -> None:
+    """Serve the report until Ctrl-C."""
+    from hrsearch.report.serve import server_of
+    from hrsearch.study import read_study
+
+    read_study(folder)  # what is wrong with it is told now
+    try:
+        server = server_of(folder, host, port)
+    except OSError as error:
+        raise InputError(f"--port {port}: cannot be used ({error.strerror}); give another, or 0") from None
+    with server, suppress(KeyboardInterrupt):
+        typer.echo(f"the report is at http://{server.server_address[0]!s}:{server.server_port}/; Ctrl-C ends it")
+        server.serve_forever()
+
+
 def image_of(text: str) -> tuple[int, int]:
     """`512` or `1024x512` (height x width) as numbers; else an InputError."""
     parts = text.lower().split("x")
@@ -433,7 +454,7 @@ def image_of(text: str) -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a person's mistake is one line and exit code 2, a full disk one line and exit code 1."""
+    """Run a command; what ends it is one line and an exit code: see the README."""
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="hrsearch")
     except InputError as error:
@@ -448,9 +469,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _told(error: Any) -> int:
+def _told(error: InputError) -> int:
     print(f"hrsearch: {error}", file=sys.stderr)
-    return 2
+    return error.code
 
 
 if __name__ == "__main__":

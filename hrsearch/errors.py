@@ -6,7 +6,15 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Bad input: one line that says where, what was got and what would work. The command line exits with code 2."""
+    """Bad input: one line that says where, what was got and what would work. The command line exits with `code`."""
+
+    code = 2
+
+
+class NothingFits(InputError):
+    """What was asked for is well said, but no network keeps it."""
+
+    code = 3
 
 
 class CandidateFailed(RuntimeError):

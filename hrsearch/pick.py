@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from hrsearch.errors import InputError, suggestion
+from hrsearch.errors import InputError, NothingFits, suggestion
 from hrsearch.front import knee
 from hrsearch.objective import OBJECTIVES, Limit, objective_of, parse_limit, readable
 from hrsearch.study import Record, Trial
@@ -112,7 +112,7 @@ def _within(record: Record, candidates: Sequence[Trial], limits: Sequence[Limit]
         if not kept:
             nearest = _top(record, before, limit.objective)
             value = readable(value_of(nearest, limit.objective) or 0.0, objective_of(limit.objective).unit)
-            raise InputError(f"no trained trial keeps {limit}; the nearest is {nearest.name} with {value}")
+            raise NothingFits(f"no trained trial keeps {limit}; the nearest is {nearest.name} with {value}")
     scored = any(value_of(trial, "score") is not None for trial in kept)
     return _top(record, kept, "score" if scored else record.objectives[0].name)
 

@@ -13,7 +13,7 @@ import torch
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, NothingFits
 from hrsearch.evaluate import Evaluate, prepare
 from hrsearch.objective import Cost, parse_limit, readable
 from hrsearch.proxy import proxy_data
@@ -159,7 +159,7 @@ def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> lis
         if all(limit.violation(getattr(counted, limit.objective)) <= 0 for limit in limits):
             found[arch.digest()] = (arch, counted.flops)
     if not found:
-        raise InputError(f"no network of {10 * DRAWS:,} drawn keeps {', '.join(map(str, limits))}; loosen that")
+        raise NothingFits(f"no network of {10 * DRAWS:,} drawn keeps {', '.join(map(str, limits))}; loosen that")
     return sorted(found.values(), key=lambda one: one[1])
 
 

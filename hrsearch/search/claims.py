@@ -46,6 +46,7 @@ class Ending:
 
     message: str
     is_error: bool
+    fits_nothing: bool = False  # no network of the space keeps what was asked for
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,9 @@ class Claims:
         refusals = refused_in_a_row(trials)
         if refusals >= MOST_REFUSED:
             last = trials[-1].user_attrs["reason"]
-            self.end = Ending(f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True)
+            self.end = Ending(
+                f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True, True
+            )
             return None
         counting = Counting(self._plan.cost_of, self._plan.limits)
         proposal = propose(self._plan.space, trials, self._plan.how, counting)

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
-from hrsearch.errors import InputError, is_disk_full
+from hrsearch.errors import InputError, NothingFits, is_disk_full
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Ending, Plan, runs
@@ -158,6 +158,8 @@ class _Session:
             self._give_back(error)
             raise
         end = self._claims.end or self._finished()
+        if end.fits_nothing:
+            raise NothingFits(end.message)
         if end.is_error:
             raise InputError(end.message)
         return end.message

@@ -1,0 +1,63 @@
+"""The report as a local page: it follows the study, it is read-only, and it is this machine's alone by default."""
+
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inside import inside
+from toy_search import search
+
+from hrsearch.report.serve import server_of
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A study with three candidates, and where its report is."""
+    folder = tmp_path / "studies" / "toy"
+    search(folder, 3)
+    server = server_of(folder, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetched(address: str) -> tuple[str, dict[str, str]]:
+    with urllib.request.urlopen(address) as answer:
+        return answer.read().decode(), dict(answer.headers)
+
+
+def test_the_page_follows_the_study(served: tuple[Path, str]) -> None:
+    folder, address = served
+    first, headers = fetched(address + "/")
+    assert "3 networks trained" in first
+    assert int(headers["Refresh"]) > 0
+    search(folder, 5)
+    assert "5 networks trained" in fetched(address + "/")[0]
+    assert not (folder / "report.html").exists()
+
+
+def test_nothing_but_the_page_is_served(served: tuple[Path, str]) -> None:
+    for path in ("/study.journal", "/../study.journal", "/?x"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetched(served[1] + path)
+    request = urllib.request.Request(served[1] + "/", data=b"x", method="POST")
+    with pytest.raises(urllib.error.HTTPError, match="501"):
+        urllib.request.urlopen(request)
+
+
+def test_a_port_that_is_taken_and_a_study_that_is_not_there(tmp_path: Path) -> None:
+    search(tmp_path / "studies" / "toy", 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = inside(tmp_path, "report", "toy", "--serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "cannot be used" in done.stderr
+    assert inside(tmp_path, "report", "tay", "--serve").returncode == 2
