@@ -1,4 +1,4 @@
-"""Seconds a candidate costs besides training and timing: propose, count, record; and build, in the worker.
+"""CPU-seconds a candidate costs besides training and timing: propose, count, record; and build, in the worker.
 
     python benchmarks/overhead.py --trials 200
 
@@ -51,7 +51,7 @@ def main() -> None:
 
     def note(event: Event) -> None:
         if event.trial.state == "trained":
-            ends.append(time.perf_counter())
+            ends.append(time.process_time())
 
     with tempfile.TemporaryDirectory() as folder:
         drive(
@@ -72,9 +72,9 @@ def main() -> None:
 
 
 def _build_seconds(arch: object) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     build(arch, classes=11)  # type: ignore[arg-type]
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

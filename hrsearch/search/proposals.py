@@ -138,14 +138,16 @@ def _weighed(
     """The proposal that is most worth its training; the first where there is nothing to weigh."""
     if how.draws == 1:
         return found[0]
-    counted = [(proposal, counting.of(proposal.draw.arch)) for proposal in found]
-    kept = [(proposal, costs) for proposal, costs in counted if costs]
     judged = [
         Draft(trial.params, {name: trial.user_attrs[name] for name in EXACT}, expected or trial.values)
         for trial, expected in trials
         if trial.params and (expected or trial.state == TrialState.COMPLETE)
     ]
-    if len(judged) < FEWEST_JUDGED or len(kept) < 2:
+    if len(judged) < FEWEST_JUDGED:
+        return next((proposal for proposal in found if counting.of(proposal.draw.arch)), found[0])
+    counted = [(proposal, counting.of(proposal.draw.arch)) for proposal in found]
+    kept = [(proposal, costs) for proposal, costs in counted if costs]
+    if len(kept) < 2:
         return kept[0][0] if kept else found[0]
     drafts = [Draft(proposal.draw.setting, costs) for proposal, costs in kept]
     seed = seed_of(how.seed, len(trials), "weighed")
