@@ -15,7 +15,7 @@ from hrsearch.space import Setting, Space
 from hrsearch.study import Record, Trial, read_study
 
 MUST_AGREE = ("task", "classes", "split", "protocol")
-COPIED = ("score", "latency", "part_ms", "ms_by_place")
+COPIED = ("score", "latency", "memory", "training_memory", "part_ms", "ms_by_place")
 
 
 @dataclass(frozen=True)
