@@ -174,7 +174,7 @@ def test_distillation_without_an_average_or_classes_is_told(tmp_path: Path) -> N
 
 # Taken up, and stopped.
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "ema": 0.9, "distill": 0.5, "accumulate": 2, "schedule": "poly", "optimizer": "adamw", "head_rate": 5.0,
     "drop_path": 0.2, "checkpointing": True, "precision": "bf16",
 }  # fmt: skip
