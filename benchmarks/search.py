@@ -67,7 +67,8 @@ def ours(sampler: str, **search: Any) -> Way:
     """Our driver with this sampler."""
 
     def way(world: World, clock: Clock, seed: int) -> None:
-        settings = {"sampler": sampler, "seed": seed, "limits": (f"flops<={LIMIT / 1e9:g}G",), "control": 0.0, **search}
+        settings = {"sampler": sampler, "seed": seed, "limits": (f"flops<={LIMIT / 1e9:g}G",)}
+        settings |= {"draws": 1, "control": 0.0, **search}
         runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline")})
 
         def evaluate(candidate: Candidate) -> Judgement:

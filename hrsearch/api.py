@@ -20,6 +20,7 @@ from hrsearch.space import Space, load_space
 from hrsearch.storage import holds_study, point_to
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
+from hrsearch.trust import Card, to_pick_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,18 @@ class Study:
 
         return retarget(self.folder, how, name)
 
+    def calibrate(self, count: int = 12, times: int = 10, seeds: int = 1, zero_cost: Sequence[str] = ()) -> Card:
+        """How far its scores can be trusted: some of its networks trained `times` as long, with other seeds."""
+        from hrsearch.retrain import calibrate
+
+        return calibrate(self.folder, count, times, seeds, zero_cost)
+
+    def finalize(self, seeds: int = 3, times: int = 3) -> tuple[Trial, ...]:
+        """Its confirmed front: the front and what is as good within the noise trained with more seeds."""
+        from hrsearch.retrain import finalize
+
+        return finalize(self.folder, seeds, times).front()
+
     def on(self, target: str) -> "Study":
         """The study as if it had been measured there."""
         return replace(self, target=target)
@@ -77,7 +90,7 @@ class Study:
         """
         from hrsearch.export import export
 
-        return export(self.record, choice, Path(to), formats)
+        return export(to_pick_from(self.record, choice), choice, Path(to), formats)
 
 
 def search(

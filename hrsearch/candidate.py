@@ -37,6 +37,11 @@ def weights_path(folder: Path, number: int) -> Path:
     return folder / "weights" / f"{number}.safetensors"
 
 
+def confirmed_weights(folder: Path, number: int) -> Path:
+    """Where the weights of the best seed of a trial lie that `hrsearch finalize` has trained."""
+    return folder / "confirmed" / f"{number}.safetensors"
+
+
 def checkpoint_path(folder: Path, number: int) -> Path:
     """Where the training of a trial stands that may go on to the next rung."""
     return folder / "rungs" / f"{number}.pt"

@@ -126,7 +126,7 @@ def sample(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print random networks of a space, each as a YAML that show, known: and export understand."""
-    from hrsearch.export.grammar import yaml_of
+    from hrsearch.grammar import yaml_of
     from hrsearch.space import load_space
 
     loaded = load_space(space, task)
@@ -254,6 +254,37 @@ def measure(
 
 
 @app.command()
+def calibrate(
+    study: StudyName,
+    count: Annotated[int, typer.Option("-k", help="How many of its networks to train; half of them of the best.")] = 12,
+    times: Annotated[int, typer.Option(min=2, help="How many times as long as the proxy trains.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network, with seeds of their own.")] = 1,
+    zero_cost: Annotated[bool, typer.Option("--zero-cost", help="Judge synflow, naswot and zico, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Say how far a study's scores can be trusted: its proxy against long training. Again: goes on."""
+    from hrsearch.progress import calibrated
+
+    _folder_of(study, storage)
+    calibrated(study, count, times=times, seeds=seeds, zero_cost=zero_cost, as_json=as_json)
+
+
+@app.command()
+def finalize(
+    study: StudyName,
+    seeds: Annotated[int, typer.Option(min=2, help="Trainings of each network.")] = 3,
+    times: Annotated[int, typer.Option(min=1, help="How many times as long as the proxy trains.")] = 3,
+    storage: Storage = None,
+) -> None:
+    """Train the front and what is as good within the noise with more seeds; drop what was lucky. Again: goes on."""
+    from hrsearch.progress import finalized
+
+    _folder_of(study, storage)
+    finalized(study, seeds=seeds, times=times)
+
+
+@app.command()
 def report(
     study: StudyName,
     to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None,
@@ -314,10 +345,12 @@ def export(
     from hrsearch.export import export as write
     from hrsearch.study import read_study
     from hrsearch.targets import on_target
+    from hrsearch.trust import to_pick_from
 
     record = read_study(_folder_of(study, storage))
     try:
-        folder = write(on_target(record, on) if on else record, pick, to, formats or ())
+        there = on_target(record, on) if on else record
+        folder = write(to_pick_from(there, pick), pick, to, formats or ())
     except ExportFailed as error:
         typer.echo(f"hrsearch: {error}", err=True)
         raise typer.Exit(1) from None

@@ -109,7 +109,7 @@ def _plain(attribute: str) -> Callable[[Mapping[str, Any]], float | None]:
 OBJECTIVES = {
     objective.name: objective
     for objective in (
-        Objective("score", "", "maximize", _inside("score", "value"), "score"),
+        Objective("score", "", "maximize", _inside("score", "value"), "score", "score"),  # confirmed ones have ends
         Objective("flops", "", "minimize", _plain("flops"), "FLOPs (multiply-accumulates)"),
         Objective(
             "latency",

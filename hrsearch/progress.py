@@ -1,15 +1,16 @@
 """What a person sees while a search runs: a bar, a line per new front member, a report every few minutes."""
 
+import json
 import shlex
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -21,6 +22,9 @@ from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
+
+if TYPE_CHECKING:
+    from hrsearch.retrain import Done
 
 REPORT_S = 180.0
 
@@ -178,6 +182,71 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
         print(f"  {described(trial)}")
     print(f"report:  {folder / 'report.html'}")
     print(f"winner:  hrsearch export {study} --on {target} --pick knee --to winner/")
+
+
+def calibrated(study: str, count: int, *, times: int, seeds: int, zero_cost: bool, as_json: bool) -> None:
+    """Train some of a study's networks long for the command line; then write the report, and print the trust card."""
+    from hrsearch.registry import ZERO_COST
+    from hrsearch.report import write_report
+    from hrsearch.retrain import calibrate
+    from hrsearch.trust.words import json_of, lines_of
+
+    folder = folder_of(study, api.HOME)
+    with _shown_work() as show:
+        card = calibrate(folder, count, times, seeds, list(ZERO_COST) if zero_cost else (), show)
+    path = write_report(read_study(folder), folder / "report.html")
+    if as_json:
+        print(json.dumps(json_of(card), indent=2))
+    else:
+        print("\n".join([*lines_of(card), f"report:  {path}"]))
+
+
+def finalized(study: str, *, seeds: int, times: int) -> None:
+    """Confirm a study's front for the command line; then write the report, and say what is on the front."""
+    from hrsearch.report import write_report
+    from hrsearch.retrain import finalize
+    from hrsearch.trust.confirmed import chances, lucky
+
+    folder = folder_of(study, api.HOME)
+    with _shown_work() as show:
+        view = finalize(folder, seeds, times, show)
+    record = read_study(folder)
+    path = write_report(record, folder / "report.html")
+    odds = chances(view)
+    print(f"{len(view.trials)} networks trained {times} times as long with {seeds} seeds; the confirmed front:")
+    for trial in view.front():
+        score = trial.attributes["score"]
+        interval = f"{score['low']:.3f} to {score['high']:.3f}"
+        print(f"  {described(trial)} (score {interval}; on the front with {odds[trial.number]:.0%})")
+    for trial in lucky(record):
+        print(f"  {trial.name} was lucky: on the front with {odds[trial.number]:.0%}")
+    print(f"report:  {path}")
+    print(f"winner:  hrsearch export {study} --pick knee --to winner/")
+
+
+@contextmanager
+def _shown_work() -> "Iterator[Callable[[Done], None]]":
+    """A bar that moves with every job that is done; Ctrl-C says how to go on."""
+    bar: tqdm[Any] | None = None
+
+    def show(one: "Done") -> None:
+        nonlocal bar
+        if bar is None or one.done <= bar.n:  # a further round of jobs
+            if bar:
+                bar.close()
+            bar = tqdm(total=one.total, initial=one.done - 1, unit="net")
+        bar.update()
+        if "reason" in one.result:
+            bar.write(f"{one.trial.name} failed: {one.result['reason']}", file=sys.stderr)
+
+    try:
+        yield show
+    except KeyboardInterrupt:
+        print(f"\nstopped; nothing trained is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        if bar:
+            bar.close()
 
 
 def watched(folder: Path, every_s: float | None) -> None:

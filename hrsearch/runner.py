@@ -80,14 +80,15 @@ class Measure(Section):
 class Search(Section):
     """How candidates are proposed and what they are judged by."""
 
-    sampler: str = "tpe"
+    sampler: str = "evolve"
     seed: int = 0
-    draws: Positive = 1  # of the sampler, for one candidate: the one of which most is to be expected is trained
+    draws: Positive = 16  # of the sampler, for one candidate: the one of which most is to be expected is trained
     control: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the candidates that are drawn at random
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
     limits: tuple[str, ...] = ()
     eta: Annotated[float, Field(gt=1)] = 3.0  # of so many candidates at a rung one goes on to the next
 
+    rungs_by: Literal["score", "loss"] = "loss"  # what they are compared by there, beside their costs
     # What the sampler is told of those that do not: the score that the last rung should give them, that of their own
     # rung as it is, or nothing.
     told: Literal["expected", "measured", "nothing"] = "expected"

@@ -33,11 +33,13 @@ and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugi
 `classes`, `runner` (the resolved runner),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
 data; of a person's: names and sizes of the files on either side), `reference_ms` (the reference network's time to which
-latencies are scaled), `versions`, `machine`, `budget`, `hours`, `session:ID` (from when to when a driver searched, in
+latencies are scaled), `versions`, `machine`, `budget`, `hours`, `target:...` (see `hrsearch.targets`),
+`calibration:...` and `confirmation...` (see `hrsearch.trust`), `session:ID` (from when to when a driver searched, in
 seconds since the epoch).
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -173,6 +175,45 @@ def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...])
         state = "waiting" if is_waiting(attributes) else "running"
     values = tuple(objective.of(attributes) for objective in objectives)
     return Trial(trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete)
+
+
+def importances(trials: Sequence[Trial], losses: Mapping[str, Callable[[Trial], float]]) -> dict[str, dict[str, float]]:
+    """For each loss the share of every knob in what makes it low, the largest first; empty where trials say nothing.
+
+    Optuna's PED-ANOVA (Watanabe et al., 2023; conditional knobs included): how much the settings of the best tenth of
+    the trials differ from those of all. A loss is low for what is good, so a score goes in negated.
+    """
+    levels: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, value in trial.knobs.items():
+            found = levels.setdefault(name, [])
+            found += [value] if value not in found else []
+    if not any(len(found) > 1 for found in levels.values()):
+        return {}
+    study = _in_memory()
+    choices: dict[str, optuna.distributions.BaseDistribution] = {
+        name: optuna.distributions.CategoricalDistribution(found) for name, found in levels.items()
+    }
+    for trial in trials:
+        known = {name: choices[name] for name in trial.knobs}
+        study.add_trial(optuna.trial.create_trial(params=dict(trial.knobs), distributions=known, value=0.0))
+    return {name: _importances(study, [loss(trial) for trial in trials]) for name, loss in losses.items()}
+
+
+def _importances(study: optuna.Study, values: Sequence[float]) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PedAnova.* low", UserWarning)  # low is what is meant
+        return dict(optuna.importance.get_param_importances(study, target=lambda trial: values[trial.number]))
+
+
+def _in_memory() -> optuna.Study:
+    """A study that nobody else sees, made without a line in the log."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study()
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _row(trial: Trial) -> dict[str, Any]:

@@ -41,10 +41,15 @@ def example_record(
     objectives: Sequence[str] = ("score", "flops", "latency"),
     seed: int = 0,
     folder: Path = Path("studies/example"),
+    rungs: bool = False,
 ) -> Record:
-    """A study with so many trials of each kind, the published networks (among the trained) first."""
+    """A study with so many trials of each kind, the published networks (among the trained) first.
+
+    With `rungs` as many candidates as were trained were let go at the first of three.
+    """
     random_numbers = random.Random(seed)
     outcomes = ["trained"] * (trained - len(known[:trained]))
+    outcomes += ["stopped"] * (trained if rungs else 0)
     outcomes += ["refused"] * refused + ["failed"] * failed + ["running"] * running + ["lost"] * lost
     random_numbers.shuffle(outcomes)
     trials = [_trained(HRVIT_B1, random_numbers, objectives, known=name) for name in known[:trained]]
@@ -52,6 +57,9 @@ def example_record(
     for number, trial in enumerate(trials):
         trial.number = number
     columns = tuple(objective_of(name) for name in objectives)
+    if rungs:
+        for trial in trials:
+            _add_rungs(trial)
     return Record(folder.name, folder, attributes(objectives), tuple(trial_of(trial, columns) for trial in trials))
 
 
@@ -126,6 +134,8 @@ def _drawn(outcome: str, random_numbers: random.Random, objectives: Sequence[str
             "reason": f"{LIMIT} does not hold (flops is 8.26G)",
             "violations": {LIMIT: 0.18},
         }
+    elif outcome == "stopped":
+        known |= {"outcome": "stopped", "reason": "was not among the best third at rung 0", "seconds": 4.0}
     elif outcome == "failed":
         step = random_numbers.randint(20, 300)
         reasons = [f"the loss is not finite at step {step}", "memory ran out in training"]
@@ -164,6 +174,17 @@ def _trained(
     return _frozen("trained", {} if known else knobs, all_known, values)
 
 
+def _add_rungs(trial: FrozenTrial) -> None:
+    """Scores of three rungs for a trained candidate, the shorter the lower; of the first for one that was let go."""
+    score = trial.user_attrs.get("score")
+    if score:
+        last = [{**score, "value": score["value"] * share, "steps": steps} for share, steps in ((0.5, 33), (0.8, 100))]
+        trial.user_attrs["rungs"] = [*last, score]
+    elif trial.user_attrs.get("outcome") == "stopped":
+        first = Score(0.1 + 0.001 * trial.number, "mIoU", 0, 33, 1056, 3.0, 0, 1.9)
+        trial.user_attrs["rungs"] = [asdict(first)]
+
+
 def _bill(flops: int, ms: float) -> dict[str, Any]:
     """Where the FLOPs and the milliseconds go: the finest branches take more time than they count."""
     shares = {"branches at stride 4": (0.2, 0.4), "branches at stride 8": (0.5, 0.3), "head": (0.3, 0.25)}
@@ -187,6 +208,7 @@ def _flops(branch: Branch) -> int:
 _STATES = {
     "trained": TrialState.COMPLETE,
     "refused": TrialState.PRUNED,
+    "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
     "running": TrialState.RUNNING,
     "lost": TrialState.RUNNING,

@@ -18,7 +18,7 @@ from hrsearch.build import Network
 from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
 from hrsearch.export import export
-from hrsearch.export.grammar import yaml_of
+from hrsearch.grammar import yaml_of
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch, load_space
 from hrsearch.study import Record

@@ -11,7 +11,7 @@ from hrsearch.arch import Arch
 from hrsearch.cost import cost
 from hrsearch.errors import InputError
 from hrsearch.export import export
-from hrsearch.export.grammar import yaml_of
+from hrsearch.grammar import yaml_of
 from hrsearch.proxy.data import Split
 from hrsearch.proxy.data.dataset import dataset_of
 from hrsearch.proxy.learning import learn, learner_of, validate

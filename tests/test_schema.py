@@ -12,7 +12,7 @@ from inside import inside
 from jsonschema import Draft202012Validator
 
 from hrsearch.errors import InputError
-from hrsearch.export.grammar import yaml_of
+from hrsearch.grammar import yaml_of
 from hrsearch.runner import load_runner
 from hrsearch.schema import schema_of
 from hrsearch.space import load_arch, load_space

@@ -4,9 +4,10 @@ import errno
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,11 +53,13 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_what_finds_no_room_says_where_and_leaves_nothing(disk: Disk) -> None:
     large = {"weight": torch.zeros(MB)}
-    for write in (
+    network = torch.nn.Linear(1000, 1000)
+    writes: list[Callable[[], None]] = [
         lambda: write_state(disk.path / "rungs" / "1.pt", large),
-        lambda: write_weights(disk.path / "1.safetensors", torch.nn.Linear(1000, 1000)),
+        lambda: write_weights(disk.path / "1.safetensors", network),
         lambda: write_rows(disk.path / "metrics.csv", [{"loss": float(n)} for n in range(MB // 4)]),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(OSError, match=r"disk/(rungs/1.pt|1.safetensors|metrics.csv)") as found:
             write()
         assert is_disk_full(found.value)
@@ -70,7 +73,7 @@ def test_a_full_disk_stops_a_search_that_goes_on_when_there_is_room(
     weight: int, kind: str, disk: Disk, tmp_path: Path
 ) -> None:
     heavy, folder = Heavy(tmp_path, weight), disk.path / "toy"
-    options = {"engine": {"kind": kind, "workers": 2}, "preload": ["toy_search"], "rungs": (10, 30)}
+    options: dict[str, Any] = {"engine": {"kind": kind, "workers": 2}, "preload": ["toy_search"], "rungs": (10, 30)}
     search(folder, 0, heavy, **options)
     if not weight:  # what is left is for the study's file alone, and little
         (disk.path / "another's").write_bytes(bytes(disk.room - 12_000))

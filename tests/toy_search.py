@@ -125,7 +125,7 @@ def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
     noise = random.Random(candidate.seed)
     size = cost_of(candidate.arch).flops / 1e9
     value = size / (1 + size) + 0.05 * noise.random() + 0.1 * candidate.rung
-    known: dict[str, Any] = {"score": {"value": value, "rung": candidate.rung}}
+    known: dict[str, Any] = {"score": {"value": value, "loss": 1 - value, "rung": candidate.rung}}
     known |= {} if candidate.rung else {"latency": {"median_ms": 100 * size * (1 + 0.1 * noise.random())}}
     return Judgement({**known, "outcome": "trained", **attributes})
 
@@ -133,7 +133,8 @@ def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
 def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
     """A runner with these settings, judging inline if nothing else is said; `rungs` belong to the proxy."""
     proxy = {"steps": 100, "warmup": 0, "rungs": search.pop("rungs", ())}
-    return Runner.model_validate({"proxy": proxy, "search": search, "engine": engine or {"kind": "inline"}})
+    settings = {"sampler": "tpe", "draws": 1, **search}
+    return Runner.model_validate({"proxy": proxy, "search": settings, "engine": engine or {"kind": "inline"}})
 
 
 def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str = SPACE, **options: Any) -> str:

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from hrsearch.arch import Arch
 from hrsearch.errors import InputError
-from hrsearch.export.grammar import yaml_of
 from hrsearch.export.readme import figures_of, native_usage
 from hrsearch.export.target import Target
 from hrsearch.export.winner import Winner
+from hrsearch.grammar import yaml_of
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import value_of
 from hrsearch.registry import EXPORTS

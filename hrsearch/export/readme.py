@@ -115,7 +115,12 @@ def _table(trial: Trial) -> str:
 
 
 def _score(score: Mapping[str, Any]) -> str:
-    return f"{score['value']:.4f} {score['metric']}, {score['steps']:,} steps, seed {score['seed']}" if score else ""
+    if not score:
+        return ""
+    known = f"{score['value']:.4f} {score['metric']}, {score['steps']:,} steps"
+    if "seeds" not in score:
+        return f"{known}, seed {score['seed']}"
+    return f"{known}, mean of {score['seeds']} seeds (95 % interval {score['low']:.4f} to {score['high']:.4f})"
 
 
 def _memory(memory: Mapping[str, Any]) -> str:
@@ -143,6 +148,9 @@ def _weights(trial: Trial, proxy: Mapping[str, Any]) -> str:
     score = trial.attributes.get("score") or {}
     steps = score.get("steps", proxy.get("steps"))
     side = proxy.get("image")
+    if "seeds" in score:
+        best = f"its weights of the best of {score['seeds']} seeds of `hrsearch finalize`"
+        return f"{best}: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
     return f"its weights after the search's own training: {steps:,} steps on {proxy.get('data')} at {side} x {side}"
 
 

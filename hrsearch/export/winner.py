@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hrsearch.arch import Arch
-from hrsearch.candidate import weights_path
+from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError
 from hrsearch.plugins import load_plugins
 from hrsearch.runner import Measure
@@ -60,9 +60,12 @@ class Winner:
 
     @property
     def weights(self) -> Path | None:
-        """The file of the weights, where the study has kept them."""
-        path = weights_path(self.record.folder, self.trial.number)
-        return path if path.is_file() else None
+        """The file of the weights, where the study has kept them: of the best seed where the score is confirmed."""
+        folder, number = self.record.folder, self.trial.number
+        paths = [weights_path(folder, number)]
+        if "seeds" in (self.trial.attributes.get("score") or {}):
+            paths = [confirmed_weights(folder, number), *paths]
+        return next((path for path in paths if path.is_file()), None)
 
     @property
     def plugins(self) -> list[Path]:

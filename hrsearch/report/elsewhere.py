@@ -1,11 +1,10 @@
 """The study on other devices: what `hrsearch measure` found, target by target."""
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from hrsearch.pick import value_of, winners
-from hrsearch.report.figures import score_against_latency
-from hrsearch.report.markup import Markup, element
+from hrsearch.report.figures import Scatter
+from hrsearch.report.markup import Markup, element, figure_place
 from hrsearch.report.steps import command_box
 from hrsearch.report.winners import table_of
 from hrsearch.report.words import counted, plain, shown_of, study_argument
@@ -13,10 +12,11 @@ from hrsearch.study import Record
 from hrsearch.targets import on_target, targets_of
 
 
-def figures_of(record: Record) -> dict[str, go.Figure]:
+def figures_of(record: Record) -> dict[str, Scatter]:
     """Score against latency for each target, by the name of its place in the page."""
-    drawn = {_place(target): score_against_latency(on_target(record, target)) for target in targets_of(record)}
-    return {place: figure for place, figure in drawn.items() if figure.data}
+    known = {target: on_target(record, target) for target in targets_of(record)}
+    scored = {target for target, there in known.items() if any(value_of(t, "score") is not None for t in there.trained)}
+    return {_place(target): Scatter(f"latency on {target}", "score", target) for target in known if target in scored}
 
 
 def elsewhere(record: Record) -> Markup | None:
@@ -28,10 +28,10 @@ def elsewhere(record: Record) -> Markup | None:
 
 def _target(record: Record, target: str, there: Record) -> Markup:
     place = _place(target)
-    figure = element("div", class_="figure", id=f"figure-{place}", data_figure=place, role="figure", aria_label=target)
+    figure = figure_place(place, f"Score against latency on {target}")
     export = f"hrsearch export {study_argument(record)} --on {target} --pick knee --to winner/"
     words = element("p", " ".join(_words(record, target, there)))
-    return element("div", element("h3", target), words, figure, table_of(there), command_box(export))
+    return element("div", element("h3", target), words, figure, table_of(there, target), command_box(export))
 
 
 def _words(record: Record, target: str, there: Record) -> list[str]:

@@ -21,10 +21,10 @@ def headline(record: Record) -> str:
         cost = cost_of(record)
         if faster and cost:
             share = (value_of(faster, cost) or 0.0) / (value_of(known, cost) or 1.0)
-            return f"{_capital(faster.name)} matches {known.name} at {share:.0%} of its {_noun(cost)}"
+            return f"{capital(faster.name)} matches {known.name} at {share:.0%} of its {noun(cost)}"
     best = winners(record).get("best")
     if best:
-        return f"{_capital(best.name)} leads with {metric_of(record)} {shown_of(best, 'score')}"
+        return f"{capital(best.name)} leads with {metric_of(record)} {shown_of(best, 'score')}"
     front = len(record.front())
     return f"{counted(front, 'network')} on the front" if front else "Nothing keeps the limits yet"
 
@@ -40,7 +40,7 @@ def summary(record: Record) -> list[str]:
     for outcome in outcomes(record):
         ends[outcome.state] += len(outcome.numbers)
     said = [f"{count} {_ENDS.get(state, state)}" for state, count in ends.items()]
-    return [*sentences, f"{_capital(spelled(said))}."] if said else sentences
+    return [*sentences, f"{capital(spelled(said))}."] if said else sentences
 
 
 def comparisons(record: Record) -> Iterator[str]:
@@ -149,22 +149,22 @@ def _trained(record: Record, count: int) -> str:
 
 
 def _front(record: Record) -> str:
-    nouns = spelled([_noun(objective.name) for objective in record.objectives])
+    nouns = spelled([noun(objective.name) for objective in record.objectives])
     at_once = " at once" if len(record.objectives) > 1 else ""
     count = len(record.front())
     if not count:
         return "None of them keeps the limits."
     stands = "one stands" if count == 1 else f"{count} stand"
     noise = " beyond the noise of measuring" if any(objective.measured for objective in record.objectives) else ""
-    return f"{_capital(stands)} on the front: nothing else is better in {nouns}{at_once}{noise}."
+    return f"{capital(stands)} on the front: nothing else is better in {nouns}{at_once}{noise}."
 
 
 def _stands(record: Record, known: Trial, cost: str) -> str:
     figures = f"{metric_of(record)} {shown_of(known, 'score')} at {shown_of(known, cost)}"
     broken = spelled([text for text, violation in (known.attributes.get("violations") or {}).items() if violation > 0])
     if broken:
-        return f"{_capital(known.name)} ({figures}) breaks {broken} and is shown to compare with."
-    return f"{_capital(known.name)} ({figures}) is {'on' if known in record.front() else 'behind'} the front."
+        return f"{capital(known.name)} ({figures}) breaks {broken} and is shown to compare with."
+    return f"{capital(known.name)} ({figures}) is {'on' if known in record.front() else 'behind'} the front."
 
 
 def _beaten(record: Record, known: Trial, cost: str) -> Iterator[str]:
@@ -172,19 +172,21 @@ def _beaten(record: Record, known: Trial, cost: str) -> Iterator[str]:
     if cheaper:
         share = (value_of(cheaper, cost) or 0.0) / (value_of(known, cost) or 1.0)
         yield (
-            f"{_capital(cheaper.name)} reaches its score with {share:.0%} of its {_noun(cost)} "
+            f"{capital(cheaper.name)} reaches its score with {share:.0%} of its {noun(cost)} "
             f"({shown_of(cheaper, cost)}, {shown_of(cheaper, 'score')})."
         )
     if better and better is not cheaper:
         gain = (value_of(better, "score") or 0.0) - (value_of(known, "score") or 0.0)
-        yield f"{_capital(better.name)} scores {gain:+.3f} at no more {_noun(cost)} ({shown_of(better, cost)})."
+        yield f"{capital(better.name)} scores {gain:+.3f} at no more {noun(cost)} ({shown_of(better, cost)})."
     if not cheaper and not better:
-        yield f"No candidate has its score at less {_noun(cost)}."
+        yield f"No candidate has its score at less {noun(cost)}."
 
 
-def _noun(name: str) -> str:
+def noun(name: str) -> str:
+    """What a person calls an objective in a sentence."""
     return _NOUNS.get(name, name)
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Text that begins a sentence; names of networks stay as they are."""
     return text[:1].upper() + text[1:] if text.startswith("trial") or " " in text else text

@@ -42,3 +42,8 @@ def joined(content: Content) -> Markup:
 def sign(role: str, character: str, text: str) -> Markup:
     """An entry of a figure's key: a coloured character, and what it stands for."""
     return element("span", element("i", character, class_=role), text)
+
+
+def figure_place(name: str, words: str) -> Markup:
+    """Where the page draws a figure."""
+    return element("div", class_="figure", id=f"figure-{name}", data_figure=name, role="group", aria_label=words)

@@ -1,60 +1,77 @@
 "use strict";
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+// Draws every figure in its place, keeps the tables in step, and hands clicks and keys on.
+document.body.append(panel);
 
-// The figures carry their data and their roles; light or dark is the page's business.
-function painted(figure) {
-  const traces = figure.data.map((trace) => {
-    const own = colour(trace.meta.role);
-    const painted = { ...trace, textfont: { color: own, size: 12 } };
-    if (trace.line) painted.line = { ...trace.line, color: own };
-    if (trace.fill) painted.fillcolor = own + "22";
-    if (trace.marker) {
-      const edge = trace.meta.role === "winner" ? { width: 2 } : { width: 1, color: colour("panel") };
-      painted.marker = { ...trace.marker, color: own, line: edge };
-    }
-    if (trace.error_x) painted.error_x = { ...trace.error_x, color: own };
-    return painted;
-  });
-  const axis = { color: colour("muted"), gridcolor: colour("line"), linecolor: colour("line"), tickcolor: colour("line") };
-  const layout = {
-    ...figure.layout,
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
-    hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("muted"), font: { color: colour("ink") }, align: "left" },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("muted"), activecolor: colour("ink") },
-    xaxis: { ...figure.layout.xaxis, ...axis },
-    yaxis: { ...figure.layout.yaxis, ...axis },
+for (const host of document.querySelectorAll("[data-figure]")) place(host, FIGURES[host.dataset.figure]);
+
+// A target whose networks have no score has a table, but nothing to draw.
+function place(host, spec) {
+  if (!spec) {
+    host.remove();
+  } else if (spec.kind === "bars") {
+    bars(host, spec);
+  } else if (spec.kind === "chart") {
+    new Plane(host, chart(spec)).draw();
+  } else {
+    const own = host.dataset.figure === "front" ? Object.assign(axes, spec) : spec;
+    const plane = new Plane(host, scatter(own, spec.view));
+    watchers.push(() => plane.draw());
+    const form = document.getElementById("controls");
+    if (own === axes && form) controls(form, plane);
+  }
+}
+
+const knobs = document.getElementById("knobs");
+if (knobs && Object.keys(DATA.knobs).length) knobLines(knobs);
+else knobs?.closest("section").remove();
+
+const kept = document.getElementById("kept");
+if (kept) watchers.push(() => tellKept(kept));
+
+for (const table of document.querySelectorAll("table[data-view]")) watchers.push(keeping(table));
+
+// While a filter is on, the rows of a front are those of the front of what is left.
+function keeping(table) {
+  const written = [...table.tBodies[0].rows];
+  const names = table.dataset.columns.split(" ");
+  const { view } = table.dataset;
+  const count = view ? null : document.getElementById("front-count");
+  return () => {
+    const front = [...state.fronts[view]].sort(bestFirst);
+    table.tBodies[0].replaceChildren(...(isFiltered() ? front.map((index) => row(index, names, view)) : written));
+    if (count) count.textContent = `${front.length} network${front.length === 1 ? "" : "s"}`;
+    for (const each of table.tBodies[0].rows) each.classList.toggle("chosen", Number(each.querySelector(".open").dataset.trial) === DATA.number[state.chosen]);
   };
-  return [traces, layout];
 }
 
-const options = {
-  responsive: true,
-  displaylogo: false,
-  modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
-};
-
-function paint() {
-  for (const place of document.querySelectorAll("[data-figure]")) {
-    Plotly.react(place, ...painted(FIGURES[place.dataset.figure]), options);
-  }
+function bestFirst(a, b) {
+  const { values, best } = columnOf(DATA.views[""].objectives[0]);
+  return (best === "maximize" ? values[b] - values[a] : values[a] - values[b]) || a - b;
 }
 
-// The clipboard is closed to pages of some browsers that were opened from a file; then the text is selected.
-async function copy(button) {
-  const code = button.previousElementSibling;
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-    button.textContent = "copied";
-  } catch {
-    getSelection().selectAllChildren(code);
-    button.textContent = "selected";
-  }
-  setTimeout(() => { button.textContent = "copy"; }, 1500);
+function row(index, names, view) {
+  const cells = names.flatMap((name) => {
+    const column = columnOf(view && columnOf(`${name} on ${view}`) ? `${name} on ${view}` : name);
+    const cell = html("td", {}, shown(column.form, column.values[index]));
+    const ends = column.low?.[index] ? `${digits(column.low[index])}–${digits(column.high[index])}` : "";
+    return name === "latency" ? [cell, html("td", { class: "interval" }, ends)] : [cell];
+  });
+  const open = html("button", { type: "button", class: "open", "data-trial": DATA.number[index] }, nameOf(index));
+  const badge = index in DATA.known ? html("span", { class: "badge published" }, "published") : null;
+  return html("tr", {}, html("th", { scope: "row" }, open, badge), cells, html("td", { class: "design" }, DATA.design[index]));
 }
 
-paint();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+document.addEventListener("click", (event) => {
+  const button = event.target.closest(".open, table[data-view] tbody tr");
+  const number = Number((button?.matches(".open") ? button : button?.querySelector(".open"))?.dataset.trial);
+  if (PLACE.has(number)) openDetails(PLACE.get(number));
+});
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeDetails(); });
 for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
+
+changed();
+for (const host of document.querySelectorAll("[data-drawing]")) {
+  const arch = DATA.winners[host.dataset.drawing];
+  host.replaceChildren(drawingOf(arch), kindsKey(arch));
+}

@@ -1,22 +1,34 @@
 """The page around the sections: one HTML file that needs no network, and the table beside it."""
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
 from hrsearch.report.elsewhere import figures_of
-from hrsearch.report.figures import COLOURS, FIGURES
+from hrsearch.report.figures import COLOURS, FIGURES, Figure
 from hrsearch.report.headline import headline
 from hrsearch.report.markup import Markup, element
+from hrsearch.report.points import archive, points
 from hrsearch.report.sections import body
 from hrsearch.study import Record
 
 HERE = Path(__file__).parent
+SCRIPTS = (
+    "elements.js",
+    "plot.js",
+    "drawing.js",
+    "state.js",
+    "scatter.js",
+    "charts.js",
+    "knobs.js",
+    "details.js",
+    "controls.js",
+    "page.js",
+)  # in this order, as one script
 # Nothing may be fetched: a browser refuses what is not in this file.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
@@ -33,7 +45,7 @@ def write_report(record: Record, path: Path) -> Path:
 
 def page(record: Record) -> str:
     """The report as one HTML document."""
-    figures = {name: figure for name, draw in FIGURES.items() if (figure := draw(record)).data}
+    figures = {name: figure for name, draw in FIGURES.items() if (figure := draw(record)) is not None}
     figures |= figures_of(record)
     head = element(
         "head",
@@ -46,15 +58,20 @@ def page(record: Record) -> str:
     written = f"Written by {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
     noscript = element("noscript", element("p", "The figures need JavaScript; the tables do not.", class_="note"))
     main = element("main", noscript, body(record, figures.keys()), element("footer", written))
-    scripts = [element("script", Markup(text)) for text in (get_plotlyjs(), _figures(figures), _resource("page.js"))]
+    scripts = [element("script", Markup(text)) for text in (_data(record, figures), "\n".join(map(_resource, SCRIPTS)))]
     return f"<!doctype html>\n{element('html', head, element('body', main, scripts), lang='en').text}\n"
 
 
-def _figures(figures: Mapping[str, go.Figure]) -> str:
-    """The figures' data as JavaScript; no text can end the script."""
-    entries = (f'"{name}": {figure.to_json()}' for name, figure in figures.items())
-    data = "{" + ", ".join(entries) + "}"
-    return "const FIGURES = " + data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026") + ";"
+def _data(record: Record, figures: Mapping[str, Figure]) -> str:
+    """What the scripts read; no text can end the script."""
+    drawn = {name: asdict(figure) for name, figure in figures.items()}
+    found = {"FIGURES": drawn, "DATA": points(record), "ARCHIVE": archive(record)}
+    return "\n".join(f"const {name} = {_json(value)};" for name, value in found.items())
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _colours() -> str:

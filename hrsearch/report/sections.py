@@ -1,20 +1,37 @@
 """The report's sections, functions from a record to HTML; `body` sets their order. None leaves a section out."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.arms import verdict
+from hrsearch.report.confirmation import confirmation
+from hrsearch.report.differences import apart
 from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import FIGURES, growth_of
 from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import comparisons, headline, summary
-from hrsearch.report.markup import Markup, element, joined, sign
+from hrsearch.report.health import health
+from hrsearch.report.knobs import knobs
+from hrsearch.report.markup import Markup, element, figure_place, joined, sign
 from hrsearch.report.outcomes import ends
 from hrsearch.report.protocol import protocol
+from hrsearch.report.rungs import funnel
 from hrsearch.report.steps import next_steps
+from hrsearch.report.trust import trust_card
 from hrsearch.report.winners import front_table, podium
 from hrsearch.report.words import counted, shown
 from hrsearch.study import Record
+
+PLACED = {  # figures that stand in a section of their own
+    "front",
+    "latency_against_flops",
+    "growth",
+    "growth_in_time",
+    "scores",
+    "rungs",
+    "bill_of_published",
+    "bill_of_knee",
+}
 
 
 def body(record: Record, drawn: Collection[str]) -> Markup:
@@ -23,11 +40,19 @@ def body(record: Record, drawn: Collection[str]) -> Markup:
         (
             opening(record),
             podium(record),
-            front_figures(drawn),
+            explorer(drawn),
             front_table(record),
+            apart(record),
+            confirmation(record),
+            trust_card(record),
             elsewhere(record),
+            knob_lines(record),
+            knobs(record),
             bills(record, drawn),
             progress(record, drawn),
+            others(drawn),
+            funnel(record, _figures(drawn, ["rungs"])),
+            health(record),
             ends(record),
             next_steps(record),
             protocol(record),
@@ -44,10 +69,9 @@ def opening(record: Record) -> Markup:
     return element("header", name, element("h1", headline(record)), lead, against)
 
 
-def front_figures(drawn: Collection[str]) -> Markup | None:
-    """The score against every cost."""
-    figures = _figures(drawn, [name for name in FIGURES if name.startswith("score_against_")])
-    if not figures:
+def explorer(drawn: Collection[str]) -> Markup | None:
+    """The front over any two objectives, with limits to try; the page fills in what there is to choose from."""
+    if "front" not in drawn:
         return None
     key = element(
         "p",
@@ -55,17 +79,35 @@ def front_figures(drawn: Collection[str]) -> Markup | None:
         sign("judged", "●", "judged"),
         sign("published", "◆", "published network"),
         sign("winner", "○", "winner"),
-        element("span", "Line: the front of the two axes alone. Hover over a point for its design."),
+        element("span", "Line: the front of the two axes alone. Click a point for all about it; drag to zoom."),
         class_="key",
     )
-    return element("section", element("h2", "The front"), key, element("div", figures, class_="figures"))
+    controls = element("form", id="controls", class_="controls", aria_label="Axes and limits")
+    state = element("p", id="kept", class_="note", role="status")
+    heading = element("h2", "The front")
+    figures = element("div", *_figures(drawn, ["front"]), controls, class_="explorer")
+    return element("section", heading, key, figures, state)
+
+
+def knob_lines(record: Record) -> Markup | None:
+    """A line for every candidate through its knobs; levels are chosen in the page."""
+    if sum(bool(trial.knobs) for trial in trained_of(record)) < 2:
+        return None
+    words = (
+        "A line is a candidate, blue ones are on the front. Choose levels by clicking on them, or drag along an axis: "
+        "all figures and the table above show only what is left."
+    )
+    place = element("div", id="knobs", class_="knob-lines", role="group", aria_label="Levels of the knobs")
+    return element("section", element("h2", "The knobs of the candidates"), element("p", words), place)
 
 
 def progress(record: Record, drawn: Collection[str]) -> Markup | None:
-    """How the hypervolume grew, what the sampler added to luck, and how latency goes with FLOPs."""
-    parts = [
+    """How the hypervolume grew, what the sampler added to luck, how scores are spread, how latency goes with FLOPs."""
+    parts: list[tuple[str, str, Callable[[Record], str]]] = [
         ("growth", "How the front grew", _growing),
+        ("growth_in_time", "The same in time", lambda _: "Hours since the first candidate began; pauses count."),
         ("sampler_against_random", "Did the sampler earn its keep?", _arms),
+        ("scores", "What the space holds", _spread_of_scores),
         ("latency_against_flops", "FLOPs are not speed", _spread),
     ]
     columns = [
@@ -74,6 +116,12 @@ def progress(record: Record, drawn: Collection[str]) -> Markup | None:
         if name in drawn
     ]
     return element("section", columns, class_="figures") if columns else None
+
+
+def others(drawn: Collection[str]) -> Markup | None:
+    """Figures that no section asks for by name: an entry in `FIGURES` is enough to be on the page."""
+    figures = _figures(drawn, [name for name in FIGURES if name not in PLACED])
+    return element("section", element("h2", "More"), element("div", figures, class_="figures")) if figures else None
 
 
 def bills(record: Record, drawn: Collection[str]) -> Markup | None:
@@ -96,13 +144,7 @@ def bills(record: Record, drawn: Collection[str]) -> Markup | None:
 
 
 def _figures(drawn: Collection[str], names: list[str]) -> list[Markup]:
-    shown = [name for name in names if name in drawn]
-    return [_figure(name) for name in shown]
-
-
-def _figure(name: str) -> Markup:
-    words = name.replace("_", " ")
-    return element("div", class_="figure", id=f"figure-{name}", data_figure=name, role="figure", aria_label=words)
+    return [figure_place(name, name.replace("_", " ")) for name in names if name in drawn]
 
 
 def _growing(record: Record) -> str:
@@ -129,4 +171,14 @@ def _spread(record: Record) -> str:
     return (
         f"A network here does between {shown('flops', rates[0])} and {shown('flops', rates[-1])} multiply-accumulates "
         f"a second: {rates[-1] / rates[0]:.1f} times as many in one design as in another."
+    )
+
+
+def _spread_of_scores(record: Record) -> str:
+    drawn = [trial for trial in trained_of(record) if not trial.attributes.get("known")]
+    found = sorted(value for trial in drawn if (value := value_of(trial, "score")) is not None)
+    quarter, middle = found[len(found) // 4], found[len(found) // 2]
+    return (
+        f"Scores of all trained candidates: half of them reach {shown('score', middle)}, three quarters "
+        f"{shown('score', quarter)}. The further right the curve, the better the space; the search leans to the good."
     )

@@ -1,18 +1,14 @@
 """The winners: a card for each, and the table of the front they stand on."""
 
-from hrsearch.arch import Arch
 from hrsearch.pick import value_of
-from hrsearch.report.drawing import drawing
 from hrsearch.report.headline import standing_out
-from hrsearch.report.markup import Markup, element, sign
+from hrsearch.report.markup import Markup, element
 from hrsearch.report.steps import command_box
 from hrsearch.report.words import (
     TITLES,
-    arch_of,
     counted,
     design_of,
     interval_of,
-    kinds_of,
     metric_of,
     shown_of,
     study_argument,
@@ -26,6 +22,10 @@ WHY = {
     "fastest": "lowest latency of all",
     "smallest": "fewest parameters",
 }
+LEGEND = (
+    "In the drawings stages go from left to right and resolutions from top to bottom; a band is as thick as its map is "
+    "wide, a bar in it is a block, w is its window, and lines are fusions."
+)
 
 
 def podium(record: Record) -> Markup | None:
@@ -34,7 +34,7 @@ def podium(record: Record) -> Markup | None:
     for choice, trial in standing_out(record).items():
         grouped.setdefault(trial.number, []).append(choice)
     cards = [_card(record, record.trial(number), choices) for number, choices in grouped.items()]
-    note = element("p", "In the drawings a bar is a block, its height grows with its channels.", class_="note")
+    note = element("p", LEGEND, class_="note")
     return element("section", element("div", cards, class_="cards"), note, aria_label="Winners") if cards else None
 
 
@@ -43,26 +43,34 @@ def front_table(record: Record) -> Markup | None:
     front = record.front()
     if not front:
         return None
-    title = element("h2", f"{counted(len(front), 'network')} on the front")
+    title = element("h2", element("span", counted(len(front), "network"), id="front-count"), " on the front")
     link = element("a", "trials.csv", href="trials.csv")
     said = "Small figures: 95 % interval of the median. Every trial with its knobs is in "
     note = element("p", said, link, ".", class_="note")
     return element("section", title, table_of(record), note)
 
 
-def table_of(record: Record) -> Markup:
-    """The front as a table that scrolls where the page is narrow."""
+def opener(trial: Trial, text: str) -> Markup:
+    """A button that opens the page's panel on a trial."""
+    return element("button", text, type="button", class_="open", data_trial=str(trial.number))
+
+
+def table_of(record: Record, view: str = "") -> Markup:
+    """The front as a table that scrolls where the page is narrow; the page keeps it in step with its filters."""
     front = record.front()
     columns = [name for name in TITLES if any(value_of(trial, name) is not None for trial in front)]
     heads = [_head(record, name) for name in columns]
-    head = element("tr", element("th", "Network", scope="col"), heads, element("th", "Design", scope="col"))
+    first, last = element("th", "Network", scope="col"), element("th", "Design", scope="col", class_="design")
+    head = element("tr", first, heads, last)
     choices = standing_out(record)
     rows = [_row(trial, columns, [choice for choice, won in choices.items() if won is trial]) for trial in front]
-    return element("div", element("table", element("thead", head), element("tbody", rows)), class_="scroll")
+    table = element(
+        "table", element("thead", head), element("tbody", rows), data_view=view, data_columns=" ".join(columns)
+    )
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Networks on the front")
 
 
 def _card(record: Record, trial: Trial, choices: list[str]) -> Markup:
-    arch = arch_of(trial)
     numbers = [_number(record, trial, name) for name in TITLES if value_of(trial, name) is not None]
     title = " · ".join(CARDS[choice] for choice in choices)
     why = WHY[choices[0]] if len(choices) == 1 else None
@@ -70,19 +78,14 @@ def _card(record: Record, trial: Trial, choices: list[str]) -> Markup:
     return element(
         "article",
         element("p", title, class_="choice"),
-        element("h3", trial.name, element("small", why)),
+        element("h2", trial.name, element("small", why)),
         element("dl", numbers, class_="numbers"),
-        (drawing(arch), _kinds(arch)) if arch else None,
+        element("div", data_drawing=str(trial.number)) if trial.attributes.get("arch") else None,
         element("p", design_of(trial), class_="design"),
         command_box(command),
+        opener(trial, "All about it"),
         class_="card",
     )
-
-
-def _kinds(arch: Arch) -> Markup | None:
-    kinds = kinds_of(branch for stage in arch.stages for branch in stage.branches)
-    signs = [sign(f"kind{index % 4}", "■", kind) for index, kind in enumerate(kinds)]
-    return element("p", signs, class_="key") if len(kinds) > 1 else None
 
 
 def _number(record: Record, trial: Trial, name: str) -> Markup:
@@ -95,7 +98,7 @@ def _row(trial: Trial, columns: list[str], choices: list[str]) -> Markup:
     if trial.attributes.get("known"):
         badges.append(element("span", "published", class_="badge published"))
     cells = [_cell(trial, name) for name in columns]
-    name = element("th", trial.name, badges, scope="row")
+    name = element("th", opener(trial, trial.name), badges, scope="row")
     return element("tr", name, cells, element("td", design_of(trial), class_="design"))
 
 

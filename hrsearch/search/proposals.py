@@ -247,9 +247,9 @@ def _without_constraints(notes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scaled(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> Sequence[FrozenTrial]:
-    """The trials with values from 0 to 1 over what was found so far, costs on a log scale: half the cost is one step.
+    """The trials with values from 0 to 1 over what was found so far, costs on a log scale.
 
-    Left as they are, the milliseconds of slow networks would count more than those of fast ones.
+    A Gaussian process finds more so, to the others it makes no difference.
     """
     judged = [trial for trial in trials if trial.values]
     points = [trial.values for trial in judged]

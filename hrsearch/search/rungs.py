@@ -27,6 +27,7 @@ class Ladder:
     eta: float
     objectives: tuple[Objective, ...]
     told: Literal["expected", "measured", "nothing"] = "expected"  # to the sampler, of those that went no further
+    by: Literal["score", "loss"] = "score"  # what stands for the quality at a rung: the score, or how low the loss is
 
     def promoted(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """The waiting trial that is to be trained to its next rung now, those of the highest rung first."""
@@ -61,9 +62,11 @@ class Ladder:
         return kept
 
     def best_first(self, judged: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
-        """Trials that were judged at a rung, by their scores there and their costs."""
+        """Trials that were judged at a rung, by their scores or their training losses there, and their costs."""
         directions = [objective.direction for objective in self.objectives]
-        points = [self._values(trial.user_attrs, _rungs(trial)[rung]["value"]) for trial in judged]
+        found = [_rungs(trial)[rung] for trial in judged]
+        qualities = [-one["loss"] if self.by == "loss" else one["value"] for one in found]
+        points = [self._values(trial.user_attrs, each) for trial, each in zip(judged, qualities, strict=True)]
         return [judged[index] for index in best_first(points, directions)]
 
     def expected_values(self, trials: Sequence[FrozenTrial]) -> dict[int, list[float]]:

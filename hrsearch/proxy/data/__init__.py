@@ -6,11 +6,12 @@ from hrsearch.errors import InputError, suggestion
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
 from hrsearch.proxy.data.digits import digits
 from hrsearch.proxy.data.folder import folder
+from hrsearch.proxy.data.folder import has_official_split as folder_has_official_split
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.registry import DATASETS
 from hrsearch.task import TASKS
 
-__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "is_made", "load_dataset"]
+__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "has_official_split", "is_made", "load_dataset"]
 
 
 def load_dataset(
@@ -49,3 +50,8 @@ def load_dataset(
 def is_made(data: str) -> bool:
     """Whether this is the name of data that is made here, not a person's own."""
     return data in DATASETS and data != "folder"
+
+
+def has_official_split(data: str, task: str) -> bool:
+    """Whether there are validation images that the search never sees, beside those that a hash holds out."""
+    return not is_made(data) and folder_has_official_split(Path(data), task)

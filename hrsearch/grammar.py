@@ -8,6 +8,8 @@ import yaml
 
 from hrsearch.arch import Arch, Branch, Part, Stage, Value
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's writes the same, five times as fast
+
 
 def yaml_of(arch: Arch, task: str, comment: str = "", plugins: Sequence[str] = ()) -> str:
     """The YAML of a network: every option written out, a row per stage, blocks by name.
@@ -74,5 +76,7 @@ def _plain(value: Value) -> Any:
 
 
 def _flow(data: Any) -> str:
-    text = yaml.safe_dump(data, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True)
+    text: str = yaml.dump(
+        data, Dumper=_DUMPER, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
+    )
     return text.removesuffix("...\n").strip()  # a scalar alone ends its document

@@ -1,0 +1,77 @@
+"use strict";
+
+// The choice of axes and colour, and a slider per column: what is beyond a limit fades, and the front is drawn anew.
+const STEPS = 200;
+const axes = { across: null, up: null };
+const colours = html("p", { class: "key" });
+
+function controls(form, plane) {
+  const columns = Object.entries(DATA.columns);
+  const options = columns.map(([key, { label }]) => [key, label]);
+  const redraw = () => plane.zoomTo(null);
+  form.append(
+    chooser("Across", options, axes.across, (key) => { axes.across = key; redraw(); }),
+    chooser("Up", options, axes.up, (key) => { axes.up = key; redraw(); }),
+    chooser("Colour", [["", "front or not"], ...options], "", (key) => { state.colour = key; changed(); tellColours(key); }),
+    colours,
+    html("fieldset", {}, html("legend", {}, "Limits"), columns.map(([key, column]) => slider(key, column))),
+    html("button", { type: "button", class: "plain", id: "no-limits", click: () => freed(form) }, "No limits"),
+  );
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+function freed(form) {
+  for (const range of form.querySelectorAll("input")) {
+    if (range.value === range.defaultValue) continue;
+    range.value = range.defaultValue;
+    range.dispatchEvent(new Event("input"));
+  }
+}
+
+function chooser(title, options, chosen, choose) {
+  const select = html("select", { change: (event) => choose(event.target.value) },
+    options.map(([key, label]) => html("option", { value: key, selected: key === chosen ? "" : null }, label)));
+  return html("label", {}, html("span", {}, title), select);
+}
+
+function tellColours(key) {
+  const column = columnOf(key);
+  const values = column ? column.values.filter((value) => value !== null).sort((a, b) => a - b) : [];
+  const swatches = Array.from({ length: BINS }, (_, bin) => html("i", { class: `bin${bin}` }, "●"));
+  const ends = column ? [shown(column.form, values[0]), shown(column.form, values.at(-1))] : [];
+  colours.replaceChildren(...(column ? [html("span", {}, `${ends[0]} `, swatches, ` ${ends[1]}`)] : []));
+}
+
+// The end of the slider where everything is allowed sets no limit.
+function slider(key, column) {
+  const cost = column.best === "minimize";
+  const range = rangeOf(column.values, cost, 0);
+  const scale = scaleOf(range, 0, STEPS);
+  const free = cost ? STEPS : 0;
+  const text = html("output", {}, "any");
+  const input = html("input", { type: "range", min: 0, max: STEPS, value: free, input: (event) => {
+    const place = Number(event.target.value);
+    if (place === free) delete state.limits[key];
+    else state.limits[key] = rounded(scale.value(place));
+    text.textContent = place === free ? "any" : shown(column.form, state.limits[key]);
+    event.target.setAttribute("aria-valuetext", text.textContent);
+    changed();
+  } });
+  return html("label", {}, html("span", {}, `${column.title} ${cost ? "at most" : "at least"} `, text), input);
+}
+
+const rounded = (value) => Number(value.toPrecision(3));
+
+// What is left, in words, and the command that picks the best of it.
+function tellKept(place) {
+  const left = EVERY.filter((index) => state.kept[index]).length;
+  const limits = Object.entries(state.limits).filter(([key]) => columnOf(key).limit);
+  if (!isFiltered()) {
+    place.replaceChildren(`${COUNT} networks are trained.`);
+    return;
+  }
+  const words = `${left} of ${COUNT} networks are left; ${state.fronts[""].size} of them are on the front that is drawn.`;
+  const texts = limits.map(([key, bound]) => `${columnOf(key).limit}${columnOf(key).best === "minimize" ? "<=" : ">="}${Number(bound)}`);
+  const command = `hrsearch export ${DATA.study} --pick '${texts.join(",")}' --to winner/`;
+  place.replaceChildren(words, ...(texts.length ? [commandBox(command)] : []));
+}

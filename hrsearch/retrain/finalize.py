@@ -1,0 +1,97 @@
+"""The front with more seeds and a longer schedule: for `hrsearch finalize`."""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hrsearch.candidate import confirmed_weights, weights_path
+from hrsearch.errors import InputError
+from hrsearch.front import not_surely_dominated
+from hrsearch.proxy.data import has_official_split
+from hrsearch.proxy.data.split import SplitName
+from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of
+from hrsearch.search.ledger import noting
+from hrsearch.study import Record, Trial, read_study
+from hrsearch.trust.confirmed import confirmed
+from hrsearch.trust.repeats import CONFIRMATION, scores_of
+
+ASIDE = "confirming"  # the folder of weights until it is known which are the best
+AGAIN = "again"  # the length of a short training that shows how far a score is noise
+
+
+def finalize(
+    folder: Path,
+    seeds: int = 3,
+    times: int = 3,
+    on_done: Callable[[Done], None] = lambda one: None,
+) -> Record:
+    """The confirmed study: its front and what is as good within the noise of a score, trained with `seeds` seeds for
+    `times` the proxy's steps. What was trained before is not trained again.
+
+    How far a score is noise is seen from one more short training of each network of the front. Scores are validated on
+    the proxy's images, or on the official validation images of data that comes with them. An InputError says that the
+    study has no front, or that no training ended well.
+    """
+    record = read_study(folder)
+    front = record.front()
+    if not front:
+        raise InputError(f"study {record.name!r} has no front to confirm; let it run further")
+    short = retraining_of(record, 1)
+    split: SplitName = "official" if has_official_split(short.runner.proxy.data, record.task) else "proxy"
+    again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
+    noise = noise_of(front, done_jobs(record, short, again, on_done))
+    chosen = near_front(record, noise)
+    results = done_jobs(
+        record,
+        retraining_of(record, times, split=split, keeps=True),
+        [
+            job_of(record, trial, CONFIRMATION, times, seed, _aside(folder, times, seed))
+            for seed in range(seeds)
+            for trial in chosen
+        ],
+        on_done,
+    )
+    if not any("value" in one for one in results.values()):
+        raise InputError(f"study {record.name!r}: no training ended well; {next(iter(results.values()))['reason']}")
+    noting(folder)({CONFIRMATION: {"times": times, "seeds": seeds, "split": split, "noise": noise}})
+    record = read_study(folder)
+    _keep_best(record, times)
+    return confirmed(record)
+
+
+def noise_of(front: Sequence[Trial], again: Mapping[str, Mapping[str, Any]]) -> float:
+    """The standard deviation of a score: of two trainings of the same network, half of their squared difference."""
+    first = {str(trial.number): float(trial.attributes["score"]["value"]) for trial in front}
+    pairs = [(first[key.rsplit(":", 1)[1]], float(one["value"])) for key, one in again.items() if "value" in one]
+    return math.sqrt(sum((one - other) ** 2 for one, other in pairs) / (2 * len(pairs))) if pairs else 0.0
+
+
+def near_front(record: Record, noise: float) -> list[Trial]:
+    """Contenders that none beats by more than the noise of measuring and a deviation of each score, best first."""
+    lows, highs = [], []
+    for trial in record.contenders:
+        ends = [objective.interval(trial.attributes) or (0.0, 0.0) for objective in record.objectives]
+        wide = [noise if objective.name == "score" else 0.0 for objective in record.objectives]
+        lows.append([low - more for (low, _), more in zip(ends, wide, strict=True)])
+        highs.append([high + more for (_, high), more in zip(ends, wide, strict=True)])
+    found = not_surely_dominated(lows, highs, [objective.direction for objective in record.objectives])
+    chosen = [record.contenders[place] for place in found]
+    return sorted(chosen, key=lambda trial: (-float(trial.attributes["score"]["value"]), trial.number))
+
+
+def _aside(folder: Path, times: int, seed: int) -> Path:
+    return folder / ASIDE / f"{times}-{seed}"
+
+
+def _keep_best(record: Record, times: int) -> None:
+    """Keep the weights of each network's best seed. One that was put in its place by an earlier call stays there."""
+    for number, scores in scores_of(record, CONFIRMATION, times).items():
+        best = max(scores, key=lambda seed: float(scores[seed]["value"]))
+        found = weights_path(_aside(record.folder, times, best), number)
+        if found.is_file():
+            place = confirmed_weights(record.folder, number)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            found.replace(place)
+    shutil.rmtree(record.folder / ASIDE, ignore_errors=True)

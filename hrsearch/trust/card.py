@@ -1,0 +1,260 @@
+"""The trust card: how well the proxy's order of networks tells their order after long training, and what else would."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrsearch.objective import objective_of
+from hrsearch.ranking import Estimate, Values, drawn_weights, estimate, kendall_tau, partial_tau, recall, regret
+from hrsearch.study import Record, Trial
+from hrsearch.trust.repeats import CALIBRATION, Scores, lengths_of, rungs_of, scores_of, zero_cost_of
+
+FEWEST = 4  # networks of which an order can be judged
+TRIVIAL = {"params": "params", "flops": "FLOPs", "latency": "latency"}
+Verdict = Literal["green", "amber", "red"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """How well one order tells that of long training. Intervals are None where it cannot be told."""
+
+    name: str
+    networks: int
+    tau: Estimate | None  # Kendall's
+    tau_top: Estimate | None  # among the best quarter by the proxy's score
+    recall: Estimate  # share of the truly best that are among the best of this order
+    regret: Estimate  # score lost by taking the first of this order
+    adds: Estimate | None = None  # of the proxy: Kendall's partial tau beyond the best trivial baseline
+    beyond: str = ""  # which that is
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the long trainings of a study say of its proxy."""
+
+    study: str
+    metric: str
+    times: int  # the proxy's steps
+    steps: int
+    seeds: int
+    networks: int  # that were trained long
+    population: int  # of the study that they stand for
+    top: int  # of the networks: from the population's best quarter by the proxy's score
+    best: int  # how many the recall asks for
+    ceiling: float | None  # Kendall's tau between two long trainings with different seeds
+    proxy: tuple[Row, ...]  # rung by rung
+    baselines: tuple[Row, ...]  # the trivial ones, then zero-cost proxies
+    verdict: Verdict
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence."""
+        row = next(row for row in self.proxy if verdict_of(row) == self.verdict)
+        if row.adds is None:
+            return (
+                f"The {row.name} can add nothing to {row.beyond}: that orders these {row.networks} networks "
+                "completely, or the proxy's follows it to the letter or is all ties."
+            )
+        size = f"at equal {row.beyond}, Kendall tau {_shown(row.adds)}"
+        if self.verdict == "green":
+            return f"The {row.name} tells more than {row.beyond}, the best trivial baseline: {size}."
+        if self.verdict == "amber":
+            return (
+                f"{row.networks} networks do not show that the {row.name} tells more than {row.beyond}, the best "
+                f"trivial baseline: {size}. More networks (-k) will."
+            )
+        return (
+            f"The {row.name} adds nothing to {row.beyond}, the best trivial baseline: {size}. "
+            "Do not trust this front's scores; give the proxy more steps or larger images."
+        )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The networks that were trained long: the best quarter's first."""
+
+    trials: tuple[Trial, ...]
+    truth: Values
+    weights: Values  # how many networks of the study each stands for
+    top: int  # how many of them are of the best quarter
+    best: int  # how many a choice should find
+
+    def only(self, places: Sequence[int]) -> "_Sample":
+        """Some of them."""
+        chosen = tuple(self.trials[place] for place in places)
+        index = list(places)
+        return _Sample(
+            chosen, self.truth[index], self.weights[index], sum(place < self.top for place in places), self.best
+        )
+
+    @property
+    def groups(self) -> tuple[range, range]:
+        """Places of the best quarter's and of the others: each is drawn from by itself."""
+        return range(self.top), range(self.top, len(self.trials))
+
+
+def card_of(record: Record, times: int | None = None) -> Card | None:
+    """The card of the study's longest trainings, or of those of `times` the proxy's steps; None before there are 4.
+
+    Networks that stand for more of the study count for more in Kendall's tau.
+    """
+    lengths = [times] if times else reversed(lengths_of(record, CALIBRATION))
+    found = ((length, scores_of(record, CALIBRATION, length)) for length in lengths)
+    enough = ((length, scores, _sample(record, scores)) for length, scores in found)
+    return next((_card(record, *each) for each in enough if len(each[2].trials) >= FEWEST), None)
+
+
+def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sample) -> Card:
+    proxy = tuple(_proxy_rows(record, sample))
+    found = [verdict_of(row) for row in proxy]
+    some = next(iter(scores[sample.trials[0].number].values()))
+    return Card(
+        record.name,
+        str(some.get("metric", "score")),
+        times,
+        int(some.get("steps", 0)),
+        min(len(scores[trial.number]) for trial in sample.trials),
+        len(sample.trials),
+        sum(map(len, quarters(record))),
+        sample.top,
+        sample.best,
+        _ceiling([scores[trial.number] for trial in sample.trials]),
+        proxy,
+        tuple(_baselines(record, sample)),
+        "red" if "red" in found else "amber" if "amber" in found else "green",
+    )
+
+
+def quarters(record: Record) -> tuple[list[Trial], list[Trial]]:
+    """The best quarter of the study's drawn networks by the proxy's score, and the rest, the best first.
+
+    With rungs, those that went further come before those that were let go. Published networks are not of the study.
+    """
+    judged = [trial for trial in record.trials if trial.state in ("trained", "stopped") and rungs_of(trial)]
+    drawn = [trial for trial in judged if not trial.attributes.get("known")]
+    reached = {trial.number: len(rungs_of(trial)) for trial in drawn}
+    ordered = sorted(
+        drawn,
+        key=lambda trial: (-reached[trial.number], -_quality(record, trial, reached[trial.number] - 1), trial.number),
+    )
+    quarter = -(-len(ordered) // 4)
+    return ordered[:quarter], ordered[quarter:]
+
+
+def verdict_of(row: Row) -> Verdict:
+    """Of a row of the proxy: green where it surely adds to the best trivial baseline, red where it adds nothing."""
+    if row.adds is None or not row.adds.value > 0:
+        return "red"
+    return "green" if row.adds.low is not None and row.adds.low > 0 else "amber"
+
+
+def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
+    parts = [[trial for trial in part if trial.number in scores] for part in quarters(record)]
+    shares = [len(whole) / max(len(part), 1) for whole, part in zip(quarters(record), parts, strict=True)]
+    trials = tuple(trial for part in parts for trial in part)
+    truth = [np.mean([one["value"] for one in scores[trial.number].values()]) for trial in trials]
+    weights = [share for share, part in zip(shares, parts, strict=True) for _ in part]
+    return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]), max(len(trials) // 4, 1))
+
+
+def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
+    """A row for every rung, of the networks that were judged at it."""
+    rungs = max(len(rungs_of(trial)) for trial in sample.trials)
+    for rung in range(rungs):
+        judged = [place for place, trial in enumerate(sample.trials) if len(rungs_of(trial)) > rung]
+        if len(judged) < FEWEST:
+            return
+        part = sample.only(judged)
+        steps = rungs_of(part.trials[0])[rung].get("steps", 0)
+        what = "training loss" if _is_by_loss(record, rung) else "score"
+        name = f"{what} after {steps:,} steps" + (f" (rung {rung})" if rungs > 1 else "")
+        yield _row(name, np.array([_quality(record, trial, rung) for trial in part.trials]), part, _strongest(part))
+
+
+def _quality(record: Record, trial: Trial, rung: int) -> float:
+    """What the search compares the trial by at the rung, more is better."""
+    known = rungs_of(trial)[rung]
+    return -float(known["loss"]) if _is_by_loss(record, rung) else float(known["value"])
+
+
+def _is_by_loss(record: Record, rung: int) -> bool:
+    """Whether candidates were compared by their training loss there; at the last rung it is the score."""
+    runner = record.attributes.get("runner") or {}
+    last = len(runner.get("proxy", {}).get("rungs") or ())
+    return rung < last and runner.get("search", {}).get("rungs_by", "score") == "loss"
+
+
+def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:
+    for name, title in TRIVIAL.items():
+        values = _costs(sample, name)
+        if values is not None:
+            yield _row(title, values, sample)
+    best, count = sample.best, len(sample.trials)
+    lost = float(sample.truth.max() - sample.truth.mean())
+    yield Row("at random", count, Estimate(0.0), Estimate(0.0), Estimate(best / count), Estimate(lost))
+    for name, known in zero_cost_of(record).items():
+        places = [place for place, trial in enumerate(sample.trials) if trial.number in known]
+        if len(places) >= FEWEST:
+            part = sample.only(places)
+            yield _row(name, np.array([known[trial.number] for trial in part.trials]), part)
+
+
+def _strongest(sample: _Sample) -> tuple[str, Values] | None:
+    """The trivial baseline that tells most of the order, whichever way round, and its values."""
+    found = [(title, values) for name, title in TRIVIAL.items() if (values := _costs(sample, name)) is not None]
+    taus = [abs(kendall_tau(values, sample.truth, sample.weights)) for _, values in found]
+    told = [place for place, tau in enumerate(taus) if np.isfinite(tau)]
+    return found[max(told, key=lambda place: taus[place])] if told else None
+
+
+def _costs(sample: _Sample, name: str) -> Values | None:
+    values = [objective_of(name).of(trial.attributes) for trial in sample.trials]
+    return np.array(values, dtype=float) if None not in values else None
+
+
+def _row(name: str, values: Values, sample: _Sample, against: tuple[str, Values] | None = None) -> Row:
+    top = [range(sample.top)] if sample.top >= FEWEST else []
+    adds = _told(partial(_partial_tau, values, against[1], sample), sample.groups) if against else None
+    return Row(
+        name,
+        len(sample.trials),
+        _told(partial(_tau, values, sample), sample.groups),
+        _told(partial(_tau, values, sample), top) if top else None,
+        estimate(lambda drawn: recall(values[drawn], sample.truth[drawn], sample.best), sample.groups),
+        estimate(lambda drawn: regret(values[drawn], sample.truth[drawn]), sample.groups),
+        adds,
+        against[0] if against else "",
+    )
+
+
+def _told(figure: "partial[float]", groups: Sequence[Sequence[int]]) -> Estimate | None:
+    found = estimate(figure, groups)
+    return found if np.isfinite(found.value) else None
+
+
+def _tau(values: Values, sample: _Sample, drawn: NDArray[np.int64]) -> float:
+    once, weights = drawn_weights(drawn, sample.weights)
+    return kendall_tau(values[once], sample.truth[once], weights)
+
+
+def _partial_tau(values: Values, given: Values, sample: _Sample, drawn: NDArray[np.int64]) -> float:
+    once, weights = drawn_weights(drawn, sample.weights)
+    return partial_tau(values[once], sample.truth[once], given[once], weights)
+
+
+def _ceiling(scores: Sequence[Scores]) -> float | None:
+    """What a proxy could reach at best: the order of one long training told by another with another seed."""
+    both = [[one["value"] for one in each.values()][:2] for each in scores if len(each) > 1]
+    if len(both) < FEWEST:
+        return None
+    tau = kendall_tau(*np.array(both, dtype=float).T)
+    return tau if np.isfinite(tau) else None
+
+
+def _shown(one: Estimate) -> str:
+    interval = f" ({one.low:.2f} to {one.high:.2f})" if one.low is not None and one.high is not None else ""
+    return f"{one.value:.2f}{interval}"

@@ -1,0 +1,353 @@
+"""hrsearch calibrate and finalize: what the figures are, and the commands on a small study from end to end."""
+
+import html
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from example_study import example_record
+from hypothesis import given
+from hypothesis import strategies as st
+from inside import inside
+from numpy.typing import NDArray
+from scipy import stats
+from trees import ade20k_tree, mask, picture
+
+import hrsearch
+from hrsearch.candidate import confirmed_weights
+from hrsearch.errors import InputError
+from hrsearch.ranking import Values, estimate, kendall_tau, partial_tau, recall, regret
+from hrsearch.retrain import Done, calibrate
+from hrsearch.retrain.calibrate import choose
+from hrsearch.retrain.finalize import near_front, noise_of
+from hrsearch.study import Record, read_study
+from hrsearch.trust import card_of, confirmed, to_pick_from
+from hrsearch.trust.card import quarters
+from hrsearch.trust.confirmed import chances, lucky, spread_of, student
+from hrsearch.trust.words import title_of
+
+SPACE = """
+task: segment
+knobs:
+  width: [8, 12, 16, 20, 24, 28]
+net:
+  stages:
+    - {link: conv_stem, channels: $width, stride: 4}
+    - {link: hrnet, channels: $width, depth: 1, block: basic}
+  head: {kind: segformer, width: 8}
+"""
+RUNNER = """
+proxy: {image: 32, batch: 8, steps: 2, warmup: 1, train_images: 64, val_images: 16}
+measure: {image: [32, 32], seconds: 0.1}
+engine: {kind: inline}
+"""
+values = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=9)
+
+
+@given(values)
+def test_kendall_tau_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    one, other = np.array(pairs, dtype=float).T
+    expected = stats.kendalltau(one, other).statistic
+    assert kendall_tau(one, other) == pytest.approx(expected, nan_ok=True)
+    twice = np.repeat(one, 2), np.repeat(other, 2)
+    heavy = kendall_tau(one, other, np.full(len(one), 2.0))
+    assert heavy == pytest.approx(kendall_tau(*twice), nan_ok=True)
+
+
+def test_partial_tau_by_hand() -> None:
+    """Taus 2/3, 2/3 and 1/3: (2/3 - 2/9) / sqrt((1 - 4/9) (1 - 1/9))."""
+    truth, score, flops = (np.array(order, dtype=float) for order in ([1, 2, 3, 4], [1, 2, 4, 3], [2, 1, 4, 3]))
+    assert kendall_tau(score, truth) == pytest.approx(2 / 3)
+    assert kendall_tau(score, flops) == pytest.approx(2 / 3)
+    assert kendall_tau(flops, truth) == pytest.approx(1 / 3)
+    assert partial_tau(score, truth, flops) == pytest.approx((2 / 3 - 2 / 9) / np.sqrt(5 / 9 * 8 / 9))
+    assert np.isnan(partial_tau(score, truth, score))
+
+
+def test_what_a_choice_finds_and_loses() -> None:
+    truth, score = np.array([0.1, 0.5, 0.4, 0.3]), np.array([0.2, 0.6, 0.1, 0.9])
+    assert recall(score, truth, 2) == 0.5
+    assert regret(score, truth) == pytest.approx(0.2)
+    assert recall(truth, truth, 3) == 1
+    assert regret(truth, truth) == 0
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
+    generator, covered = np.random.default_rng(0), 0
+    for repeat in range(60):
+        sample = generator.normal(0, 1, 40)
+        found = estimate(partial(_mean, sample), [range(40)], seed=repeat)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 0 <= found.high
+    assert covered >= 51  # of 57 expected: fewer happen one time in a hundred
+
+
+def _mean(sample: Values, drawn: NDArray[np.int64]) -> float:
+    return float(sample[drawn].mean())
+
+
+def with_long_scores(record: Record, truth: Any, seeds: int = 1) -> Record:
+    """The record after a calibration in which a trial scores what `truth` says of it."""
+    for trial in quarters(record)[0] + quarters(record)[1]:
+        for seed in range(seeds):
+            score = {"value": truth(trial), "metric": "mIoU", "steps": 3000}
+            record.attributes[f"calibration:10:{trial.number}:{seed}"] = score  # type: ignore[index]
+    return record
+
+
+def test_a_card_is_green_where_the_proxy_tells_all_and_red_where_it_tells_what_flops_do() -> None:
+    record = with_long_scores(example_record(40), lambda trial: trial.attributes["score"]["value"], seeds=2)
+    card = card_of(record)
+    assert card is not None
+    assert (card.verdict, card.networks, card.top) == ("green", 39, 10)
+    assert card.ceiling == pytest.approx(1)
+    score = card.proxy[0]
+    assert score.tau is not None
+    assert score.tau_top is not None
+    assert [score.tau.value, score.tau_top.value] == pytest.approx([1, 1])
+    assert (score.recall.value, score.regret.value) == (1, 0)
+    red = card_of(with_long_scores(example_record(40), lambda trial: trial.attributes["flops"] / 1e10))
+    assert red is not None
+    assert red.verdict == "red"
+    assert "adds nothing" in red.words or "to the letter" in red.words
+    names = [row.name for row in red.baselines]
+    assert names == ["params", "FLOPs", "latency", "at random"]
+
+
+def test_an_order_at_random_is_not_green() -> None:
+    noise = np.random.default_rng(1)
+    card = card_of(with_long_scores(example_record(40), lambda trial: float(noise.random())))
+    assert card is not None
+    assert card.verdict != "green"
+
+
+def test_rungs_have_rows_of_their_own() -> None:
+    record = example_record(24)
+    for trial in record.trials:
+        score = trial.attributes["score"]
+        later = [score] if trial.number % 2 else []
+        trial.attributes["rungs"] = [{**score, "value": -score["value"], "steps": 100}, *later]  # type: ignore[index]
+    card = card_of(with_long_scores(record, lambda trial: trial.attributes["score"]["value"]))
+    assert card is not None
+    first, last = card.proxy
+    assert (first.name, last.name) == ("score after 100 steps (rung 0)", "score after 300 steps (rung 1)")
+    assert first.tau is not None
+    assert last.tau is not None
+    assert [first.tau.value, last.tau.value] == pytest.approx([-1, 1])
+    assert card.verdict == "red"
+    runner = record.attributes["runner"]
+    by_loss = {"proxy": {**runner["proxy"], "rungs": [100]}, "search": {**runner["search"], "rungs_by": "loss"}}
+    for trial in record.trials:
+        trial.attributes["rungs"][0]["loss"] = -trial.attributes["score"]["value"]
+    record.attributes["runner"] = {**runner, **by_loss}  # type: ignore[index]
+    loss = card_of(record)
+    assert loss is not None
+    assert loss.proxy[0].name == "training loss after 100 steps (rung 0)"
+    assert loss.proxy[0].tau is not None
+    assert loss.proxy[0].tau.value == pytest.approx(1)
+
+
+def test_half_of_the_chosen_are_of_the_best_quarter() -> None:
+    record = example_record(41)
+    top, rest = quarters(record)
+    assert (len(top), len(rest)) == (10, 30)  # the published network is not of the study
+    chosen = choose(record, 12)
+    assert len({trial.number for trial in chosen}) == 12
+    assert sum(trial in top for trial in chosen) == 6
+    kept = choose(record, 12, {trial.number for trial in chosen})
+    assert kept == chosen
+    assert len(choose(record, 100)) == 40
+    with pytest.raises(InputError, match="holds 2 trained: an order needs at least 4"):
+        choose(example_record(3), 12)
+
+
+def confirmed_record(scores: dict[int, list[float]], count: int = 12) -> Record:
+    """A study whose front was confirmed with these scores."""
+    record = example_record(count, known=())
+    record.attributes["confirmation"] = {"times": 3, "seeds": 3, "split": "proxy", "noise": 0.02}  # type: ignore[index]
+    for number, found in scores.items():
+        for seed, value in enumerate(found):
+            score = {"value": value, "metric": "mIoU", "steps": 900, "seed": seed}
+            record.attributes[f"confirmation:3:{number}:{seed}"] = score  # type: ignore[index]
+    return record
+
+
+def test_a_confirmed_score_is_a_mean_with_an_interval() -> None:
+    numbers = [trial.number for trial in example_record(12, known=()).front()]
+    record = confirmed_record({number: [0.40, 0.42, 0.44] for number in numbers})
+    view = confirmed(record)
+    assert {trial.number for trial in view.trials} == set(numbers)
+    score = view.trials[0].attributes["score"]
+    half = stats.t.ppf(0.975, 2 * len(numbers)) * 0.02 / np.sqrt(3)
+    assert score["value"] == pytest.approx(0.42)
+    assert (score["low"], score["high"]) == pytest.approx((0.42 - half, 0.42 + half), rel=0.01)
+    assert score["seed"] == 2  # of the weights that are kept
+    assert view.trials[0].values[0] == pytest.approx(0.42)
+    plain = example_record(12)
+    assert confirmed(plain) is plain
+
+
+def test_students_t() -> None:
+    for freedom in (3, 4, 8, 30):
+        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=0.02)
+    assert spread_of([{0: {"value": 1.0}, 1: {"value": 3.0}}, {0: {"value": 5.0}}]) == pytest.approx((2**0.5, 1))
+
+
+def test_the_lucky_are_dropped() -> None:
+    best = example_record(12, known=()).front()[0]
+    cheapest = min(example_record(12, known=()).trained, key=lambda trial: trial.attributes["latency"]["median_ms"])
+    record = confirmed_record({best.number: [0.1, 0.11, 0.1], cheapest.number: [0.5, 0.51, 0.5]})
+    odds = chances(confirmed(record))
+    assert odds[cheapest.number] == 1
+    assert odds[best.number] == 0
+    assert [trial.number for trial in lucky(record)] == [best.number]
+    assert [trial.number for trial in confirmed(record).front()] == [cheapest.number]
+
+
+def test_equals_share_the_front_by_chance() -> None:
+    """Where one network is cheaper, the other is on the front when its score is higher: half of the time."""
+    record = example_record(2, known=(), objectives=("score", "params"))
+    small, large = sorted(record.trained, key=lambda trial: trial.attributes["params"])
+    same = [0.38, 0.40, 0.42]
+    record.attributes["confirmation"] = {"times": 3, "seeds": 3, "split": "proxy", "noise": 0.02}  # type: ignore[index]
+    for trial in (small, large):
+        for seed, value in enumerate(same):
+            key = f"confirmation:3:{trial.number}:{seed}"
+            record.attributes[key] = {"value": value, "metric": "mIoU", "steps": 900}  # type: ignore[index]
+    odds = chances(confirmed(record))
+    assert odds[small.number] == 1
+    assert 0.3 < odds[large.number] < 0.6
+
+
+def test_what_is_as_good_within_the_noise_of_a_score_is_near_the_front() -> None:
+    record = example_record(30, known=())
+    assert {trial.number for trial in near_front(record, 0.0)} == {trial.number for trial in record.front()}
+    wide = [trial.number for trial in near_front(record, 0.03)]
+    assert {trial.number for trial in record.front()} < set(wide)
+    assert len(near_front(record, 10.0)) > len(wide)
+    first = record.front()[0]
+    again = {f"confirmation:again:{first.number}": {"value": first.attributes["score"]["value"] + 0.04}}
+    assert noise_of(record.front(), again) == pytest.approx(0.04 / 2**0.5)
+
+
+def test_a_trial_that_was_not_confirmed_can_be_picked_by_its_number() -> None:
+    record = confirmed_record({3: [0.4, 0.41, 0.42]})
+    assert [trial.number for trial in to_pick_from(record, "knee").trials] == [3]
+    assert [trial.number for trial in to_pick_from(record, "trial:3").trials] == [3]
+    assert to_pick_from(record, "trial:4") is record
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study of six networks."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "space.yaml").write_text(SPACE)
+    (home / "runner.yaml").write_text(RUNNER)
+    ran = inside(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "6")
+    assert ran.returncode == 0, ran.stderr
+    return home
+
+
+def results_in(home: Path, kind: str) -> list[str]:
+    return sorted(key for key in read_study(home / "studies" / "space").attributes if key.startswith(f"{kind}:"))
+
+
+def test_calibrate_prints_a_card_and_goes_on(home: Path) -> None:
+    done = inside(home, "calibrate", "space", "-k", "4", "--times", "2")
+    assert done.returncode == 0, done.stderr
+    assert "4 networks (2 of the top quarter), standing for 6, were trained 2 times as long" in done.stdout
+    assert "score after 2 steps" in done.stdout
+    assert re.search(r"^(GREEN|AMBER|RED): The |^AMBER: 4 networks", done.stdout, re.MULTILINE)
+    before = results_in(home, "calibration")
+    assert len(before) == 4
+    again = inside(home, "calibrate", "space", "-k", "5", "--times", "2", "--zero-cost", "--json")
+    assert again.returncode == 0, again.stderr
+    card = json.loads(again.stdout)
+    assert card["networks"] >= 5
+    assert {row["name"] for row in card["baselines"]} >= {"params", "FLOPs", "at random", "naswot", "synflow", "zico"}
+    after = results_in(home, "calibration")
+    assert set(before) < set(after)
+    page = (home / "studies" / "space" / "report.html").read_text()
+    assert "How far the scores can be trusted" in page
+    record = read_study(home / "studies" / "space")
+    found = card_of(record)
+    assert found is not None
+    assert title_of(found) in page
+    assert found.words in html.unescape(page)
+
+
+def test_what_is_trained_before_an_interruption_is_kept(home: Path) -> None:
+    study = hrsearch.Study(home / "studies" / "space", "")
+    seen: list[str] = []
+
+    def interrupted(one: Done) -> None:
+        seen.append(one.key)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(study.folder, 4, 3, 1, (), interrupted)
+    assert [key for key in results_in(home, "calibration") if key.startswith("calibration:3:")] == sorted(seen)
+    assert card_of(study.record, 3) is None
+    later: list[str] = []
+    calibrate(study.folder, 4, 3, 1, (), lambda one: later.append(one.key))
+    assert len(later) == 2
+    assert not set(later) & set(seen)
+    assert study.calibrate(4, 3).networks == 4
+
+
+def test_bad_questions_are_one_line(home: Path) -> None:
+    few = inside(home, "calibrate", "space", "-k", "3")
+    assert (few.returncode, len(few.stderr.splitlines())) == (2, 1)
+    assert "-k 3: an order needs at least 4 networks" in few.stderr
+    none = inside(home, "finalize", "spac")
+    assert (none.returncode, len(none.stderr.splitlines())) == (2, 1)
+    assert "did you mean 'space'?" in none.stderr
+
+
+def test_finalize_confirms_the_front_and_export_takes_it(home: Path) -> None:
+    done = inside(home, "finalize", "space", "--seeds", "2", "--times", "2")
+    assert done.returncode == 0, done.stderr
+    assert "the confirmed front:" in done.stdout
+    before = results_in(home, "confirmation")
+    assert inside(home, "finalize", "space", "--seeds", "2", "--times", "2").returncode == 0
+    assert results_in(home, "confirmation") == before  # nothing is trained twice
+    record = read_study(home / "studies" / "space")
+    view = confirmed(record)
+    assert {trial.number for trial in record.front()} <= {trial.number for trial in view.trials}
+    assert all(confirmed_weights(record.folder, trial.number).is_file() for trial in view.trials)
+    assert not (record.folder / "confirming").exists()
+    assert "The confirmed front" in (record.folder / "report.html").read_text()
+    best = inside(home, "export", "space", "--pick", "best", "--to", "winner")
+    assert best.returncode == 0, best.stderr
+    score = json.loads((home / "winner" / "numbers.json").read_text())["score"]
+    assert (score["steps"], score["seeds"], score["split"]) == (4, 2, "proxy")
+    number = json.loads((home / "winner" / "numbers.json").read_text())["trial"]
+    weights = (home / "winner" / "weights.safetensors").read_bytes()
+    assert weights == confirmed_weights(record.folder, number).read_bytes()
+    assert "mean of 2 seeds" in (home / "winner" / "README.md").read_text()
+    assert hrsearch.load_arch(home / "winner" / "arch.yaml").digest() == record.trial(number).attributes["digest"]
+
+
+def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:
+    ade20k_tree(tmp_path / "ade")
+    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    ran = inside(tmp_path, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "1", "--data", "ade")
+    assert ran.returncode == 0, ran.stderr
+    done = inside(tmp_path, "finalize", "space", "--seeds", "2", "--times", "1")
+    assert done.returncode == 0, done.stderr
+    attributes = read_study(tmp_path / "studies" / "space").attributes
+    assert attributes["confirmation"]["split"] == "official"
+    assert attributes["confirmation:1:0:0"]["data"] != attributes["split"]
+    assert attributes["confirmation:again:0"]["data"] == attributes["split"]
+    picture(tmp_path / "ade" / "ADEChallengeData2016" / "images" / "training" / "ADE_train_00000099.jpg")
+    mask(tmp_path / "ade" / "ADEChallengeData2016" / "annotations" / "training" / "ADE_train_00000099.png", (0, 1))
+    changed = inside(tmp_path, "finalize", "space", "--seeds", "3", "--times", "1")
+    assert (changed.returncode, len(changed.stderr.splitlines())) == (2, 1)
+    assert "is not what study 'space' was searched on any more" in changed.stderr

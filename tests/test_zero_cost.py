@@ -1,0 +1,95 @@
+"""Zero-cost proxies against values worked out by hand, and on networks of all families."""
+
+import math
+
+import pytest
+import torch
+from archs import part
+from torch import Tensor, nn
+
+from hrsearch.arch import Arch, Branch, Stage
+from hrsearch.build import build
+from hrsearch.errors import InputError
+from hrsearch.proxy import proxy_data
+from hrsearch.proxy.zero import Probe, naswot, probe_of, synflow, zico
+from hrsearch.registry import BLOCKS, HEADS, LINKS, ZERO_COST
+from hrsearch.runner import Proxy
+
+HEAD = part(HEADS, "segformer", width=16)
+
+
+def linear(weight: list[list[float]], bias: list[float] | None = None) -> nn.Linear:
+    layer = nn.Linear(len(weight[0]), len(weight), bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weight))
+        if bias is not None:
+            layer.bias.copy_(torch.tensor(bias))
+    return layer
+
+
+def probe(*batches: list[list[float]]) -> Probe:
+    return Probe(tuple(torch.tensor(batch) for batch in batches), lambda prediction, place: prediction.sum())
+
+
+def test_synflow_by_hand() -> None:
+    """Ones give 3 and 1 through |weights|, then 2 * 3 + 5 * 1 + 0.5 = 11.5.
+
+    Each layer's weights carry all of what passes through it, 11 and the last bias its own 0.5: 11 + 11 + 0.5.
+    """
+    network = nn.Sequential(linear([[1.0, -2.0], [-1.0, 0.0]]), nn.ReLU(), linear([[-2.0, 5.0]], [-0.5]))
+    assert synflow(network, probe([[7.0, 9.0]])) == pytest.approx(22.5)
+    assert next(network.parameters())[0, 1].item() == -2.0  # the network is as it was
+
+
+def test_naswot_by_hand() -> None:
+    """Codes 110, 100 and 011 share 3 bits with themselves and 2, 1, 0 with each other."""
+    network = nn.Sequential(nn.ReLU())
+    images = [[1.0, 2.0, -1.0], [3.0, -1.0, -2.0], [-1.0, 1.0, 4.0]]
+    kernel = torch.tensor([[3.0, 2.0, 1.0], [2.0, 3.0, 0.0], [1.0, 0.0, 3.0]])
+    assert naswot(network, probe(images)) == pytest.approx(math.log(kernel.det()))
+    assert naswot(nn.Sequential(nn.GELU()), probe(images)) == pytest.approx(math.log(kernel.det()))
+    assert naswot(network, probe([images[0], images[0]])) == -math.inf
+
+
+def test_naswot_adds_up_activations_that_functions_call() -> None:
+    class Twice(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return nn.functional.gelu(images.relu_() - 1.5)
+
+    kernel = torch.tensor([[4.0, 1.0], [1.0, 4.0]])  # codes 10 and 11, then 10 and 01
+    assert naswot(Twice(), probe([[2.0, -1.0], [1.0, 2.0]])) == pytest.approx(math.log(kernel.det()))
+
+
+def test_zico_by_hand() -> None:
+    """Gradients over the two mini-batches: 1 and 3, -2 and 4 of the first layer's weights; 0 and 10 of the second's."""
+    network = nn.Sequential(linear([[2.0, 1.0]]), linear([[1.0]]))
+    expected = math.log(2 / 1 + 3 / 1) + math.log(5 / 5)
+    assert zico(network, probe([[1.0, -2.0]], [[3.0, 4.0]])) == pytest.approx(expected)
+
+
+def small(link: str, block: str) -> Arch:
+    """A stem and two branches of one block each."""
+    stem = Stage(part(LINKS, "conv_stem"), (Branch(16, 4, 0),))
+    blocks = part(BLOCKS, block)
+    return Arch((stem, Stage(part(LINKS, link), (Branch(16, 4, 1, blocks), Branch(16, 8, 1, blocks)))), HEAD)
+
+
+@pytest.mark.parametrize(
+    ("link", "block"), [("hrvit", "cross"), ("hrformer", "window"), ("hrnet", "basic"), ("hrvit", "hr")]
+)
+def test_every_family_has_a_value(link: str, block: str) -> None:
+    proxy = Proxy(image=32, batch=4, steps=2, warmup=1, train_images=32, val_images=8)
+    data = proxy_data(proxy, "segment")
+    torch.manual_seed(0)
+    network = build(small(link, block), classes=len(data.classes))
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    given = probe_of(data, proxy, seed=0)
+    for kind in ZERO_COST:
+        assert math.isfinite(ZERO_COST[kind](network, given)), kind
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.named_parameters())
+
+
+def test_the_registry_names_what_there_is() -> None:
+    assert list(ZERO_COST) == ["naswot", "synflow", "zico"]
+    with pytest.raises(InputError, match="did you mean 'synflow'"):
+        ZERO_COST["sinflow"]
