@@ -55,6 +55,7 @@ def test_engines_call_and_raise(options: dict[str, Any], tmp_path: Path, monkeyp
             executor.submit(work.divide).result()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its process unwaited
 def test_jobs_that_die_and_jobs_that_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -61,7 +61,8 @@ def _column(record: Record, trials: Sequence[Trial], name: str, where: str = "")
     found = {"title": title, "label": label_of(record, name) + where, "form": FORMS.get(name, "count")}
     ends = [_ends(known[one.number], objective) if one.number in known else None for one in trials]
     interval = {"low": [end and end[0] for end in ends], "high": [end and end[1] for end in ends]}
-    more = interval if objective.measured else {}
+    wide = any(end and end[0] < end[1] for end in ends)  # a score has an interval once it is confirmed
+    more = interval if objective.measured and wide else {}
     return {**found, "best": objective.direction, "limit": name if not where else None, "values": values, **more}
 
 

@@ -23,6 +23,7 @@ from hrsearch.report.words import counted, shown
 from hrsearch.study import Record
 
 PLACED = {  # figures that stand in a section of their own
+    "sampler_against_random",
     "front",
     "latency_against_flops",
     "growth",
