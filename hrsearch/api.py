@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hrsearch.planning import Forecast
-    from hrsearch.search.driver import Event
+    from hrsearch.proxy.data import Dataset
+    from hrsearch.search.driver import Event, Judging
 
 HOME = Path("studies")
-PROTOCOL = 2  # grows when the same runner starts to mean another way of judging
+PROTOCOL = 3  # grows when the same runner starts to mean another way of judging
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,33 @@ class Study:
         return export(to_pick_from(self.record, choice), choice, Path(to), formats)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks of a search: what is searched, how, until when, and where the study lies.
+
+    `storage` is the URL of a database that holds the study instead of the folder; `earlier` are folders of studies that
+    were judged in the same way; `command` is what is typed to go on, for the report. A search without an end, or with
+    one that lies behind it, is an InputError.
+    """
+
+    space: Space
+    runner: Runner
+    folder: Path
+    budget: int | None = 200
+    hours: float | None = None
+    storage: str | None = None
+    earlier: tuple[Path, ...] = ()
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is None and self.hours is None:
+            raise InputError("a search needs an end: a budget of candidates, hours, or both")
+        if self.budget is not None and self.budget < 1:
+            raise InputError(f"budget: at least 1 candidate, but got {self.budget}")
+        if self.hours is not None and not self.hours > 0:
+            raise InputError(f"hours: more than none, but got {self.hours:g}")
+
+
 def search(
     space: Space | str | Path,
     runner: Runner | str | Path = "laptop",
@@ -100,36 +128,57 @@ def search(
     *,
     hours: float | None = None,
     name: str | None = None,
-    home: Path = HOME,
     storage: str | None = None,
-    command: str | None = None,
     warm_start: Sequence[str | Path] = (),
     on_event: "Callable[[Event], None]" = lambda event: None,
 ) -> Study:
-    """Search until the study holds `budget` candidates in total or was searched for `hours`, whatever comes first; the
-    same call again resumes it. None stands for no bound.
+    """Search until the study holds `budget` candidates in total or was searched for `hours`, whatever comes first.
 
-    Another task is the space's business (`load_space("hrvit", task="pose")`), other data, objectives and limits are the
-    runner's (`hrsearch.api.with_changes`). The study lies in `home / name`; its name is the space's by default, with
-    the task where that is not the space's own. With `storage`, the URL of a database (`postgresql://user@host/name`,
-    `sqlite:///file`), the study of that name lies there, and drivers on several machines share it. `command` is what a
-    person types to resume it, for the report. The studies of `warm_start` (names or folders) were judged under the same
-    protocol: what they trained is taken over first. It costs no training, and counts as candidates.
+    The same call again resumes it; None stands for no bound. Another task is the space's business
+    (`load_space("hrvit", task="pose")`), other data, objectives and limits are the runner's
+    (`hrsearch.api.with_changes`). `name` is the study's below `studies/`, or the path of its folder; by default the
+    space's, with the task where that is not the space's own. With `storage`, the URL of a database
+    (`postgresql://user@host/name`, `sqlite:///file`), the study of that name lies there, and drivers on several
+    machines share it. The studies of `warm_start` (names or folders) were judged under the same protocol: what they
+    trained is taken over first. It costs no training, and counts as candidates.
     """
-    if budget is None and hours is None:
-        raise InputError("a search needs an end: a budget of candidates, hours, or both")
-    if budget is not None and budget < 1:
-        raise InputError(f"budget: at least 1 candidate, but got {budget}")
-    if hours is not None and not hours > 0:
-        raise InputError(f"hours: more than none, but got {hours:g}")
     space = space if isinstance(space, Space) else load_space(space)
     runner = runner if isinstance(runner, Runner) else load_runner(runner)
-    folder = folder_of(name or space.name, home)
-    told = {"command": command} if command else {}
-    if storage:
-        point_to(folder, storage)
-    earlier = [folder_of(str(name), home) for name in warm_start]
-    return _searched(space, runner, (budget, hours), folder, told, on_event, earlier)
+    earlier = tuple(folder_of(str(one), HOME) for one in warm_start)
+    folder = folder_of(name or space.name, HOME)
+    return searched(Asked(space, runner, folder, budget, hours, storage, earlier), on_event)
+
+
+def searched(asked: Asked, on_event: "Callable[[Event], None]" = lambda event: None) -> Study:
+    """The study after the search; `on_event` is told of every trial that begins or ends."""
+    from hrsearch.evaluate import prepare
+    from hrsearch.proxy import proxy_data
+    from hrsearch.search.driver import drive
+
+    if asked.storage:
+        point_to(asked.folder, asked.storage)
+    prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
+    data = proxy_data(asked.runner.proxy, asked.space.task)
+    reference_ms = _reference_ms([asked.folder, *asked.earlier], asked.runner)
+    tidy = Seldom(lambda: _keep_front_weights(asked.folder))
+
+    def note(event: "Event") -> None:
+        if event.trial.state == "trained":
+            tidy()
+        on_event(event)
+
+    ending = drive(
+        asked.space,
+        asked.runner,
+        _judging(asked, len(data.classes), reference_ms),
+        budget=asked.budget,
+        hours=asked.hours,
+        folder=asked.folder,
+        attributes=_conditions(asked, data, reference_ms),
+        on_event=note,
+    )
+    _keep_front_weights(asked.folder)
+    return Study(asked.folder, ending)
 
 
 def plan(space: Space, runner: Runner, *, budget: int | None = None, hours: float | None = None) -> "Forecast":
@@ -197,58 +246,34 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version_of(package) for package in packages}}
 
 
-def _searched(
-    space: Space,
-    runner: Runner,
-    bounds: tuple[int | None, float | None],
-    folder: Path,
-    told: Mapping[str, Any],
-    on_event: "Callable[[Event], None]",
-    earlier: Sequence[Path],
-) -> Study:
+def _judging(asked: Asked, classes: int, reference_ms: float) -> "Judging":
+    """What judges the candidates."""
     from hrsearch.cost.forecast import Forecast
     from hrsearch.evaluate import Evaluate, prepare
-    from hrsearch.proxy import proxy_data
-    from hrsearch.search.driver import Judging, drive
+    from hrsearch.search.driver import Judging
 
-    prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
-    data = proxy_data(runner.proxy, space.task)
-    reference_ms = _reference_ms([folder, *earlier], runner)
-
-    tidy = Seldom(lambda: _keep_front_weights(folder))
-
-    def note(event: "Event") -> None:
-        if event.trial.state == "trained":
-            tidy()
-        on_event(event)
-
-    ending = drive(
-        space,
-        runner,
-        Judging(
-            cost_counter(runner, len(data.classes)),
-            Evaluate(runner, reference_ms, space.task, space.plugins),
-            preload=("hrsearch.evaluate",),
-            prepare=prepare,
-            forecast=Forecast(runner.measure.image, len(data.classes)),
-            earlier=earlier,
-        ),
-        budget=bounds[0],
-        hours=bounds[1],
-        folder=folder,
-        attributes={
-            "classes": list(data.classes),
-            "split": data.split,
-            "protocol": _protocol(runner, data.split),
-            "reference_ms": reference_ms,
-            "versions": versions(),
-            "machine": machine(),
-            **told,
-        },
-        on_event=note,
+    space, runner = asked.space, asked.runner
+    return Judging(
+        cost_counter(runner, classes),
+        Evaluate(runner, reference_ms, space.task, space.plugins),
+        preload=("hrsearch.evaluate",),
+        prepare=prepare,
+        forecast=Forecast(runner.measure.image, classes),
+        earlier=asked.earlier,
     )
-    _keep_front_weights(folder)
-    return Study(folder, ending)
+
+
+def _conditions(asked: Asked, data: "Dataset", reference_ms: float) -> dict[str, Any]:
+    """Attributes that a new study keeps: under what its candidates were judged."""
+    return {
+        "classes": list(data.classes),
+        "split": data.split,
+        "protocol": _protocol(asked.runner, data.split),
+        "reference_ms": reference_ms,
+        "versions": versions(),
+        "machine": machine(),
+        **({"command": asked.command} if asked.command else {}),
+    }
 
 
 class Seldom:

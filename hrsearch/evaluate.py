@@ -79,8 +79,8 @@ class Evaluate:
         latency = measure(network, image, how.engine, seconds=how.seconds, reference_ms=self.reference_ms, **settings)
         known: dict[str, Any] = {"latency": asdict(latency)}
         if how.engine == "eager":
-            paid = bill_of(network, image, seconds=how.seconds / 10, **settings).scaled_to(latency.median_ms)
-            spent = {**paid.parts, "": paid.between}
+            paid = bill_of(network, image, seconds=how.seconds / 10, **settings)
+            spent = paid.scaled_to(latency.median_ms).by_path
             known["part_ms"] = [round(each, 4) for each in spent.values()]
             known["ms_by_place"] = {place: round(each, 4) for place, each in by_place(network.arch, spent).items()}
         return known

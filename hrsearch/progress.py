@@ -6,8 +6,9 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,8 @@ from tqdm import tqdm
 
 from hrsearch import api
 from hrsearch.objective import readable
-from hrsearch.runner import Measure, load_runner
+from hrsearch.runner import Measure
 from hrsearch.search.driver import Event
-from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
@@ -109,37 +109,13 @@ def described(trial: Trial) -> str:
     return f"{trial.name}: {', '.join(words)}"
 
 
-def searched(
-    space: Space,
-    runner: str | None,
-    budget: int | None,
-    *,
-    hours: float | None,
-    name: str | None,
-    storage: str | None,
-    data: str | None,
-    objectives: Sequence[str],
-    limits: Sequence[str],
-    warm_start: Sequence[str] = (),
-) -> None:
+def searched(asked: api.Asked) -> None:
     """Run a search for the command line, and say how it ended and what to do next."""
-    folder = folder_of(name or space.name, api.HOME)
-    progress = Progress(folder)
+    asked = replace(asked, command=_command())
+    progress = Progress(asked.folder)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        asked = load_runner(runner or api.default_runner())
-        how = api.with_changes(asked, data=data, objectives=objectives, limits=limits)
-        study = api.search(
-            space,
-            how,
-            budget,
-            hours=hours,
-            name=name,
-            storage=storage,
-            command=_command(),
-            on_event=progress,
-            warm_start=warm_start,
-        )
+        study = api.searched(asked, progress)
     except KeyboardInterrupt:
         progress.close()
         print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
@@ -147,7 +123,7 @@ def searched(
     finally:
         progress.close()
     progress.report()
-    _tell_ending(study, folder)
+    _tell_ending(study, asked.folder)
 
 
 def measured_again(study: str, *, name: str | None, **changes: Any) -> None:

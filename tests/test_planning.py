@@ -58,9 +58,9 @@ def test_what_waits_at_a_rung_goes_on_waiting_when_the_hours_are_spent(tmp_path:
 
 def test_a_search_needs_an_end(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs an end"):
-        api.search("hrvit", "smoke", None, home=tmp_path)
+        api.search("hrvit", "smoke", None, name=str(tmp_path / "study"))
     with pytest.raises(InputError, match="hours: more than none"):
-        api.search("hrvit", "smoke", None, hours=0.0, home=tmp_path)
+        api.search("hrvit", "smoke", None, hours=0.0, name=str(tmp_path / "study"))
 
 
 def test_steps_of_a_candidate_in_the_mean() -> None:

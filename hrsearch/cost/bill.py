@@ -36,6 +36,11 @@ class Bill:
         """Milliseconds of the whole network."""
         return sum(self.parts.values()) + self.between
 
+    @property
+    def by_path(self) -> dict[str, float]:
+        """The parts, and under the empty path what lies between them."""
+        return {**self.parts, "": self.between}
+
     def scaled_to(self, total: float) -> "Bill":
         """The same shares of another latency: one that was measured with more care."""
         factor = total / self.total

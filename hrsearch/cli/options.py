@@ -1,0 +1,54 @@
+"""What the commands share: the application that they are entered in, and the options that several of them take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrsearch.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Search high-resolution vision backbones for the networks that are best on your data and your device.",
+)
+
+SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
+StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
+Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="digits, six_digits, or a folder of your own: hrsearch data FOLDER says whether it can be read."),
+]
+Limits = Annotated[
+    list[str] | None, typer.Option("--limit", help="flops=5G, latency=30ms, params=10M, memory=200M; repeat it.")
+]
+RunnerFile = Annotated[str | None, typer.Option("--runner", help="How to judge: laptop, gpu, smoke or a YAML file.")]
+Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+STORAGE = "The database that holds the study: postgresql://user@host/database or sqlite:///file."
+Storage = Annotated[str | None, typer.Option(help=STORAGE)]
+
+
+def image_of(text: str) -> tuple[int, int]:
+    """`512` or `1024x512` (height x width) as numbers; else an InputError."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--image {text!r} cannot be read; write 512 or 1024x512 (height x width)")
+    return int(parts[0]), int(parts[-1])
+
+
+def budget_of(budget: int | None, hours: float | None) -> int | None:
+    """Candidates: 200 where nothing else ends a search."""
+    return 200 if budget is None and hours is None else budget
+
+
+def folder_at(study: str, storage: str | None) -> Path:
+    """The study's folder; with `storage`, one that points to the study there."""
+    from hrsearch.storage import point_to
+    from hrsearch.study import folder_of
+
+    folder = folder_of(study)
+    if storage:
+        point_to(folder, storage)
+    return folder

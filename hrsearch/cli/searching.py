@@ -1,0 +1,142 @@
+"""Commands that search a space, or look into one before or while it is searched."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from hrsearch.cli.options import (
+    STORAGE,
+    Classes,
+    Data,
+    Json,
+    Limits,
+    RunnerFile,
+    SpaceFile,
+    StudyName,
+    Task,
+    app,
+    budget_of,
+    image_of,
+)
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    budget: Annotated[
+        int | None, typer.Option(help="Candidates in total, over all sessions; 200 unless hours are given.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours of searching in total, over all sessions.")] = None,
+    runner: RunnerFile = None,
+    name: Annotated[str | None, typer.Option(help="The study's name; by default the space's.")] = None,
+    storage: Annotated[str | None, typer.Option(help=STORAGE, envvar="HRSEARCH_STORAGE")] = None,
+    task: Task = None,
+    data: Data = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="score, flops, latency, params, memory, training_memory; repeat it.")
+    ] = None,
+    limit: Limits = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="A study judged in the same way: what it trained is taken over and counts; repeat it."),
+    ] = None,
+) -> None:
+    """Search a space. The same command again resumes the study, or says that it is finished."""
+    from hrsearch import api
+    from hrsearch.progress import searched
+    from hrsearch.runner import load_runner
+    from hrsearch.space import load_space
+    from hrsearch.study import folder_of
+
+    loaded = load_space(space, task)
+    how = load_runner(runner or api.default_runner())
+    searched(
+        api.Asked(
+            loaded,
+            api.with_changes(how, data=data, objectives=objective or (), limits=limit or ()),
+            folder_of(name or loaded.name),
+            budget_of(budget, hours),
+            hours,
+            storage,
+            tuple(folder_of(one) for one in warm_start or ()),
+        )
+    )
+
+
+@app.command()
+def plan(
+    space: SpaceFile,
+    budget: Annotated[int | None, typer.Option(help="Candidates; 200 unless hours are given.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours that the search may take.")] = None,
+    runner: RunnerFile = None,
+    task: Task = None,
+    data: Data = None,
+    limit: Limits = None,
+) -> None:
+    """Time a small, a median and a large candidate here, and say what fits or when it ends."""
+    from hrsearch import api
+    from hrsearch.planning import lines_of
+    from hrsearch.runner import load_runner
+    from hrsearch.space import load_space
+
+    how = api.with_changes(load_runner(runner or api.default_runner()), data=data, limits=limit or ())
+    for line in lines_of(api.plan(load_space(space, task), how, budget=budget_of(budget, hours), hours=hours)):
+        typer.echo(line)
+
+
+@app.command()
+def check(
+    space: SpaceFile,
+    draws: Annotated[int, typer.Option("-n", min=1, help="How many settings to draw.")] = 1000,
+    seed: int = 0,
+    image: Annotated[
+        str, typer.Option(help="Pixels (512, 1024x512) for networks without a size of their own.")
+    ] = "512",
+    classes: Classes = 11,
+    task: Task = None,
+) -> None:
+    """Draw settings at random and say what the space holds: networks, refusals, costs."""
+    from hrsearch.cost import cost
+    from hrsearch.space import load_space
+    from hrsearch.survey import lines_of, survey
+
+    size = image_of(image)
+    outcome = survey(load_space(space, task), lambda arch: cost(arch, arch.image or size, classes), draws, seed)
+    typer.echo("\n".join(lines_of(outcome, size)))
+
+
+@app.command()
+def sample(
+    space: SpaceFile,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many networks.")] = 1,
+    seed: int = 0,
+    task: Task = None,
+    as_json: Json = False,
+) -> None:
+    """Print random networks of a space, each as a YAML that show, known: and export understand."""
+    from hrsearch.grammar import yaml_of
+    from hrsearch.space import load_space
+
+    loaded = load_space(space, task)
+    drawn = [loaded.sample(f"{seed}-{index}") for index in range(count)]
+    if as_json:
+        found = [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn]
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for setting, arch in drawn:
+        knobs = " ".join(f"{name}={value}" for name, value in setting.items())
+        typer.echo(f"# {arch.digest()}: {knobs}\n{yaml_of(arch, loaded.task)}---")
+
+
+@app.command()
+def watch(
+    study: StudyName,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+) -> None:
+    """Follow a running search from another terminal: where it stands, and its front. Ctrl-C ends the watching only."""
+    from hrsearch.progress import watched
+    from hrsearch.study import folder_of
+
+    watched(folder_of(study), None if once else every)

@@ -1,0 +1,149 @@
+"""Commands about a study that has begun."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrsearch.cli.options import Json, Storage, StudyName, app, folder_at, image_of
+from hrsearch.errors import InputError
+
+
+@app.command()
+def report(
+    study: StudyName,
+    to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None,
+    storage: Storage = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Show it as a local page that follows the search.")] = False,
+    host: Annotated[str, typer.Option(help="Where to serve: this machine alone by default.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+) -> None:
+    """Write a study's report again, and trials.csv beside it; or serve it while the search runs."""
+    from hrsearch.report import write_report
+    from hrsearch.study import read_study
+
+    folder = folder_at(study, storage)
+    if serve:
+        _serve(folder, host, port)
+        return
+    path = write_report(read_study(folder), to or folder / "report.html")
+    typer.echo(f"wrote {path} and {path.with_name('trials.csv')}")
+
+
+@app.command()
+def measure(
+    study: StudyName,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="eager, compiled, onnx, cuda, cuda-fp16, cuda-bf16 (the last three also with -graph), "
+            "or 'command: ./bench.sh {model}' (prints milliseconds)."
+        ),
+    ] = "eager",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default the engine's.")] = None,
+    image: Annotated[str | None, typer.Option(help="Height x width in pixels; by default the study's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at once; by default the study's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
+    storage: Storage = None,
+) -> None:
+    """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
+    from hrsearch.cost.latency import engine_on
+    from hrsearch.progress import measured_again
+
+    folder_at(study, storage)
+    size = image_of(image) if image else None
+    measured_again(study, engine=engine_on(engine, device), image=size, batch=batch, threads=threads, name=name)
+
+
+@app.command()
+def calibrate(
+    study: StudyName,
+    count: Annotated[int, typer.Option("-k", help="How many of its networks to train; half of them of the best.")] = 12,
+    times: Annotated[int, typer.Option(min=2, help="How many times as long as the proxy trains.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network, with seeds of their own.")] = 1,
+    zero_cost: Annotated[bool, typer.Option("--zero-cost", help="Judge synflow, naswot and zico, too.")] = False,
+    as_json: Json = False,
+    storage: Storage = None,
+) -> None:
+    """Say how far a study's scores can be trusted: its proxy against long training. Again: goes on."""
+    from hrsearch.progress import calibrated
+
+    folder_at(study, storage)
+    calibrated(study, count, times=times, seeds=seeds, zero_cost=zero_cost, as_json=as_json)
+
+
+@app.command()
+def finalize(
+    study: StudyName,
+    seeds: Annotated[int, typer.Option(min=2, help="Trainings of each network.")] = 3,
+    times: Annotated[int, typer.Option(min=1, help="How many times as long as the proxy trains.")] = 3,
+    storage: Storage = None,
+) -> None:
+    """Train the front and what is as good within the noise with more seeds; drop what was lucky. Again: goes on."""
+    from hrsearch.progress import finalized
+
+    folder_at(study, storage)
+    finalized(study, seeds=seeds, times=times)
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="Two or more studies: names or folders.")],
+    as_json: Json = False,
+) -> None:
+    """Hold studies against each other: hypervolumes in common ranges, who beats whom, luck over seeds."""
+    from hrsearch.compare import compared, json_of, lines_of
+    from hrsearch.study import folder_of, read_study
+
+    found = compared([read_study(folder_of(study)) for study in studies])
+    typer.echo(json.dumps(json_of(found), indent=2) if as_json else "\n".join(lines_of(found)))
+
+
+@app.command()
+def export(
+    study: StudyName,
+    pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
+    to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
+    on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
+    storage: Storage = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="native (always), onnx, pt2, standalone, mmseg, timm; repeat it."),
+    ] = None,
+) -> None:
+    """Write a winner to a folder: its architecture, weights, training recipe and numbers, and other formats of it.
+
+    Every file is run and held against the network; one that computes something else: exit code 1.
+    """
+    from hrsearch.export import ExportFailed
+    from hrsearch.export import export as write
+    from hrsearch.study import read_study
+    from hrsearch.targets import on_target
+    from hrsearch.trust import to_pick_from
+
+    record = read_study(folder_at(study, storage))
+    try:
+        there = on_target(record, on) if on else record
+        folder = write(to_pick_from(there, pick), pick, to, formats or ())
+    except ExportFailed as error:
+        typer.echo(f"hrsearch: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
+
+
+def _serve(folder: Path, host: str, port: int) -> None:
+    """Serve the report until Ctrl-C."""
+    from hrsearch.report.serve import server_of
+    from hrsearch.study import read_study
+
+    read_study(folder)  # what is wrong with it is told now
+    try:
+        server = server_of(folder, host, port)
+    except OSError as error:
+        raise InputError(f"--port {port}: cannot be used ({error.strerror}); give another, or 0") from None
+    with server, suppress(KeyboardInterrupt):
+        typer.echo(f"the report is at http://{server.server_address[0]!s}:{server.server_port}/; Ctrl-C ends it")
+        server.serve_forever()
