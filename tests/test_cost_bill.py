@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from inside import inside
+from optuna.trial import TrialState, create_trial
 from toy_search import SPACE, Toy, cost_of, runner_of, search
 
 from hrsearch.arch import Arch, by_place
@@ -17,6 +18,7 @@ from hrsearch.candidate import Candidate, Judgement
 from hrsearch.cost import bill_of, cost
 from hrsearch.cost.forecast import Forecast, described
 from hrsearch.search.driver import Judging, drive
+from hrsearch.search.foresight import Foresight
 from hrsearch.space import Space, load_arch, load_space
 from hrsearch.study import Trial, read_study
 
@@ -148,6 +150,21 @@ def test_search_refuses_what_is_far_beyond_the_limit_without_building_it(tmp_pat
     assert all("expected_ms" in one.attributes for one in measured)
     first = min(one.number for one in foreseen)
     assert sum(one.number < first for one in measured) >= 10
+
+
+def test_a_forecast_learns_from_what_waits_at_a_rung() -> None:
+    """Most candidates wait until a search ends; one that is being judged may not be stored whole."""
+    forecast = Foreseen()
+    foresight = Foresight(forecast, ())
+    arch = load_arch("hirivit_s").to_dict()
+    known = {"arch": arch, "latency": {"median_ms": 3.0}, "part_ms": [1.0, 2.0]}
+    trial = create_trial(state=TrialState.RUNNING, user_attrs=known)
+    foresight.learn([trial])
+    assert forecast.learnt == 0
+    trial.user_attrs = {**known, "rungs": [{"value": 0.5}]}
+    foresight.learn([trial])
+    foresight.learn([trial])
+    assert forecast.learnt == 1
 
 
 def test_without_a_limit_a_forecast_refuses_nothing(tmp_path: Path) -> None:
