@@ -107,8 +107,9 @@ def measured(network: nn.Module, engine: str, options: argparse.Namespace, refer
             continue
         start = time.perf_counter()
         latency = measure(Prepared(run), image, "prepared", seconds=options.seconds, reference_ms=reference_ms)
-        row |= {"ours_s": time.perf_counter() - start, "ours_ms": latency.median_ms, "tries": latency.tries}
-        row |= {"low_ms": latency.low_ms, "high_ms": latency.high_ms, "steady": latency.steady, "samples": latency.runs}
+        row |= {"ours_s": time.perf_counter() - start, "ours_ms": latency.median_ms, "cpu_ms": latency.cpu_ms}
+        row |= {"low_ms": latency.low_ms, "high_ms": latency.high_ms, "steady": latency.steady}
+        row |= {"samples": latency.runs, "tries": latency.tries}
     return row
 
 
@@ -223,6 +224,8 @@ def surroundings(out: Path) -> Iterator[str]:
         prepare = [f"{engine} prepared in {seconds:.2f} s" for engine, seconds in took.items()]
         unsteady = sum(not row["steady"] for row in rows)
         told = f"load {min(loads)} to {max(loads)}, reference {head['reference_ms']:.2f} ms, {unsteady} not steady"
+        scale = statistics.quantiles((row["ours_ms"] / row["cpu_ms"] for row in rows), n=20)
+        told += f", told over CPU time {scale[9]:.2f} (nine in ten {scale[0]:.2f} to {scale[-1]:.2f})"
         yield f"round {number}: {told}, {', '.join(prepare)} (median)"
 
 

@@ -144,7 +144,8 @@ def reference_time(engine: str = "eager", threads: int = 1) -> float:
 
 @contextmanager
 def threads_set(count: int) -> Iterator[None]:
-    """torch on so many threads as long as this holds."""
+    """torch on so many threads as long as this holds; what is freed stays with the process, from now on."""
+    machine.keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
