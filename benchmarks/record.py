@@ -1,18 +1,23 @@
-"""Records what candidates score at every rung, for the search benchmark to replay.
+"""Records what random networks of a space score at every rung, for the search benchmark to replay.
 
-    python benchmarks/record.py reports/hrvit-laptop --rungs 50 75 --to rungs.jsonl       # again: goes on
-    python benchmarks/record.py --table rungs.jsonl             # what a rung tells of the last one
+    python benchmarks/record.py run --count 600 --to rows.jsonl              # again: goes on
+    python benchmarks/record.py pack rows.jsonl --to benchmarks/recorded.csv.gz
+    python benchmarks/record.py table benchmarks/recorded.csv.gz             # what a rung tells of the last one
 
-Every network that the study trained in full is trained again from its own seed to each of the shorter rungs, and
-scored there as a search with rungs would: what stands before the decay of one rung is where the next goes on. The last
-rung's score is the study's own; `--check N` trains N of them in full and compares.
+Every network is trained by the runner's own proxy, from the seed that a search would give it, to each rung: what stands
+before the decay of one rung is where the next goes on. Seconds are CPU seconds of one thread, so that a busy machine
+does not change them: `seconds_0`, `seconds_1`, ... from one rung to the next, `seconds` for training in full at once.
 """
 
 import argparse
 import json
-import random
+import os
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import count, islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +25,81 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import seed_of
+from hrsearch.cost import cost, measure, reference_time
 from hrsearch.proxy import proxy_data, train_proxy
-from hrsearch.runner import Proxy, Runner, proxy_of
-from hrsearch.study import Record, Trial, read_study
+from hrsearch.runner import Runner, load_runner, trunk_of
+from hrsearch.space import Space, load_space
+
+LATENCY_S = 1.0  # of a measurement
 
 
-def recorded(record: Record, trial: Trial, rungs: tuple[int, ...], in_full: bool) -> dict[str, Any]:
-    """The row of a candidate: what is known of it, and its score and seconds at each rung."""
-    runner = Runner.model_validate(record.attributes["runner"])
-    arch = Arch.from_dict(trial.attributes["arch"])
-    plan = Proxy.model_validate(proxy_of(runner, arch).model_dump() | {"rungs": rungs})
-    data = proxy_data(plan, record.task)
-    seed = seed_of(runner.search.seed, trial.attributes["digest"])
-    row: dict[str, Any] = {
-        "number": trial.number,
-        "digest": trial.attributes["digest"],
-        "flops": trial.attributes["flops"],
-        "params": trial.attributes["params"],
-        "latency_ms": trial.attributes["latency"]["median_ms"],
-    }
+def drawn(space: Space, most: float, image: tuple[int, int], classes: int) -> Iterator[int]:
+    """The seeds of different random networks of the space with at most so many FLOPs."""
+    seen = set()
+    for seed in count():
+        arch = space.sample(seed)[1]
+        if arch.digest() not in seen and cost(arch, image, classes).flops <= most:
+            seen.add(arch.digest())
+            yield seed
+
+
+def recorded(space_path: str, runner: Runner, seed: int, reference_ms: float) -> dict[str, Any]:
+    """The row of a network: its knobs, its costs, and its score, loss and seconds at each rung."""
+    torch.set_num_threads(1)
+    space, plan, how = load_space(space_path), runner.proxy, runner.measure
+    setting, arch = space.sample(seed)
+    data = proxy_data(plan, space.task)
+    own = seed_of(runner.search.seed, arch.digest())
+    torch.manual_seed(own)
+    network = build(arch, classes=len(data.classes), drop_path=plan.drop_path)
+    latency = measure(network, how.image, how.engine, seconds=LATENCY_S, reference_ms=reference_ms)
+    counted = cost(arch, how.image, len(data.classes))
+    row: dict[str, Any] = {"seed": seed, "digest": arch.digest(), "params": counted.params, "flops": counted.flops}
+    row |= {"latency": latency.median_ms, **{f"knob.{name}": value for name, value in setting.items()}}
     with tempfile.TemporaryDirectory() as folder:
-        for rung in range(len(rungs) + in_full):
-            torch.manual_seed(seed)
+        for rung in range(len(plan.rungs) + 1):
+            torch.manual_seed(own)
             network = build(arch, classes=len(data.classes), drop_path=plan.drop_path)
-            score = train_proxy(network, data, plan, seed=seed, rung=rung, checkpoint=Path(folder) / "0.pt")
-            row |= {f"score_{rung}": score.value, f"loss_{rung}": score.loss, f"seconds_{rung}": score.seconds}
-    last = len(rungs)
-    stored = trial.attributes["score"]
-    if in_full:
-        row["again"] = row[f"score_{last}"]
-    return row | {
-        f"score_{last}": stored["value"],
-        f"loss_{last}": stored["loss"],
-        f"seconds_{last}": stored["seconds"],
-    }
+            began = time.process_time()
+            score = train_proxy(network, data, plan, seed=own, rung=rung, checkpoint=Path(folder) / "0.pt")
+            seconds = time.process_time() - began
+            row |= {f"score_{rung}": score.value, f"loss_{rung}": score.loss, f"seconds_{rung}": seconds}
+    return row | {"seconds": in_full(row, (*plan.rungs, plan.steps))}
+
+
+def in_full(row: dict[str, Any], ladder: tuple[int, ...]) -> float:
+    """The seconds of training to the last rung at once: what rungs train a second time, or validate, left out.
+
+    A rung of n steps after another of m takes n - trunk(m) steps and a validation: two rungs give both.
+    """
+    if len(ladder) == 1:
+        return float(row["seconds_0"])
+    first, last = row["seconds_0"], row[f"seconds_{len(ladder) - 1}"]
+    trunk = trunk_of(ladder[-2])
+    step = (last - first) / (ladder[-1] - trunk - ladder[0])
+    return float(last + trunk * step)
+
+
+def run(asked: argparse.Namespace) -> None:
+    """Record what `asked.to` does not hold yet, a network a process."""
+    space, runner = load_space(asked.space), load_runner(asked.runner)
+    classes = len(proxy_data(runner.proxy, space.task).classes)
+    lines = asked.to.read_text().splitlines() if asked.to.exists() else [json.dumps({"reference_ms": reference_time()})]
+    asked.to.write_text("".join(line + "\n" for line in lines if line.endswith("}")))  # a line cut short is dropped
+    head, *rows = (json.loads(line) for line in asked.to.read_text().splitlines())
+    done = {row["seed"] for row in rows}
+    seeds = list(islice(drawn(space, asked.flops, runner.measure.image, classes), asked.count))
+    with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
+        futures = [
+            pool.submit(recorded, asked.space, runner, seed, head["reference_ms"]) for seed in seeds if seed not in done
+        ]
+        for place, future in enumerate(as_completed(futures), 1):
+            row = future.result()
+            with asked.to.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{place} of {len(futures)}: {row['seed']}, {row['seconds']:.0f} s", flush=True)
 
 
 def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterator[str]:
@@ -66,7 +109,7 @@ def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterat
     orders = {
         name: rows[name] * (-1 if name.startswith("loss") else 1) for name in names if name[:5] in ("score", "loss_")
     }
-    orders |= {name: rows[name] for name in ("flops", "latency_ms", "params")}
+    orders |= {name: rows[name] for name in ("flops", "latency", "params")}
     best = set(last.nlargest(len(rows) // 4).index)
     generator = np.random.default_rng(0)
     draws = [generator.integers(0, len(rows), len(rows)) for _ in range(resamples)]
@@ -82,32 +125,37 @@ def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterat
         yield f"| {name} | {tau:.2f} | {low:.2f} to {high:.2f} | {len(kept)} of {len(best)} |"
 
 
+def packed(path: Path) -> pd.DataFrame:
+    """What was recorded, in the order of the seeds, with the digits that mean something."""
+    _, *rows = (json.loads(line) for line in path.read_text().splitlines())
+    frame = pd.DataFrame(rows).sort_values("seed")
+    return frame.round({name: 4 for name in frame.columns if name.startswith(("score", "loss", "seconds", "latency"))})
+
+
 def main() -> None:
-    """Record what is not recorded yet, or show what was."""
+    """Record, pack or sum up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, nargs="?")
-    parser.add_argument("--table", type=Path, help="what was recorded, to be summed up")
-    parser.add_argument("--rungs", type=int, nargs="+", default=[50, 75])
-    parser.add_argument("--to", type=Path, default=Path("rungs.jsonl"))
-    parser.add_argument("--most", type=int, default=10_000, help="candidates")
-    parser.add_argument("--check", type=int, default=0, help="candidates that are trained in full as well")
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("--space", default=str(Path(__file__).with_name("space.yaml")))
+    running.add_argument("--runner", default="laptop")
+    running.add_argument("--flops", type=float, default=8e8, help="at most so many")
+    running.add_argument("--count", type=int, default=600, help="networks")
+    running.add_argument("--workers", type=int, default=os.cpu_count())
+    running.add_argument("--to", type=Path, default=Path("rows.jsonl"))
+    packing = commands.add_parser("pack")
+    packing.add_argument("rows", type=Path)
+    packing.add_argument("--to", type=Path, required=True)
+    summing = commands.add_parser("table")
+    summing.add_argument("table", type=Path)
     asked = parser.parse_args()
-    if asked.table:
-        rows = pd.DataFrame([json.loads(line) for line in asked.table.read_text().splitlines()])
-        print(f"{len(rows)} candidates", *table(rows), sep="\n")
-        return
-    torch.set_num_threads(1)
-    record = read_study(asked.study)
-    done = {json.loads(line)["number"] for line in asked.to.read_text().splitlines()} if asked.to.exists() else set()
-    drawn = [trial for trial in record.trained if not trial.attributes.get("known")]
-    random.Random(0).shuffle(drawn)  # a recording that ends early has early and late candidates alike
-    for place, trial in enumerate(drawn[: asked.most]):
-        if trial.number in done:
-            continue
-        row = recorded(record, trial, tuple(asked.rungs), place < asked.check)
-        with asked.to.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(row["number"], *(f"{row[f'score_{rung}']:.3f}" for rung in range(len(asked.rungs) + 1)), flush=True)
+    if asked.command == "run":
+        run(asked)
+    elif asked.command == "pack":
+        packed(asked.rows).to_csv(asked.to, index=False)
+    else:
+        rows = pd.read_csv(asked.table)
+        print(f"{len(rows)} networks", *table(rows), sep="\n")
 
 
 if __name__ == "__main__":

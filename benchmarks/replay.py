@@ -1,18 +1,15 @@
 """Worlds in which a search can be run again in seconds: candidates that were once trained, or a model of them.
 
 `recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
-the space, without values that are rare in the table, with exact costs; score, latency and training seconds come from a
-Gaussian process that was fitted to the table, the score with noise. A table has a row per trained candidate (`table_of`
-makes one from a study; its CSV may be packed): `digest`, `params`, `flops`, `latency`, `score_0`, `score_1`, ... and
-`seconds_0`, `seconds_1`, ... for every rung that it was trained to, the last one being full training, and `knob.NAME`
-for every knob.
+the space, with exact costs; scores, losses, latency and training seconds come from Gaussian processes that were fitted
+to the table, scores and losses with what the processes leave of a recorded candidate. `record.py` makes the table.
 """
 
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +23,24 @@ from sklearn.model_selection import cross_val_predict
 from hrsearch.arch import Arch, Value
 from hrsearch.objective import Cost
 from hrsearch.space import Draw, Knob, Setting, Space
-from hrsearch.study import read_study
 
 Vector = NDArray[np.float64]
 Places = NDArray[np.int64]
-COMMON = 0.04  # share of the recorded candidates with a knob that have a value of it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What judging a candidate gives: the score that a search is told, and the one without the luck of its seed."""
+    """What judging a candidate at a rung gives: the score and the loss that a search is told, the score without the
+    luck of a seed, and the seconds since the rung before."""
 
     score: float
+    loss: float
     true_score: float
     latency_ms: float
     seconds: float
+
+
+Judge = Callable[[str, int | None], Outcome]  # of the network with this digest at a rung; None: in full, at once
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class World:
     name: str
     space: Space
     cost_of: Callable[[Arch], Cost]
-    judge: Callable[[str], Outcome]  # by the network's digest
+    judge: Judge
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,12 @@ class Table:
     def last(self) -> int:
         """The highest rung."""
         return max(int(name.removeprefix("score_")) for name in self.frame.columns if name.startswith("score_"))
+
+    @cached_property
+    def trained(self) -> list[str]:
+        """The columns that come from training, and the latency."""
+        names = [f"{name}_{rung}" for name in ("score", "loss", "seconds") for rung in range(self.last + 1)]
+        return [*names, "seconds", "latency"]
 
 
 class _Snapping(Space):
@@ -102,51 +108,32 @@ def places_of(space: Space, setting: Mapping[str, Value]) -> Places:
     return np.array(places)
 
 
-def table_of(study: Path) -> Table:
-    """The drawn candidates of a study of one fidelity."""
-    trials = [trial for trial in read_study(study).trained if trial.knobs]
-    rows = [
-        {
-            "digest": trial.attributes["digest"],
-            "params": trial.attributes["params"],
-            "flops": trial.attributes["flops"],
-            "latency": trial.attributes["latency"]["median_ms"],
-            "score_0": trial.attributes["score"]["value"],
-            "seconds_0": trial.attributes["seconds"],
-        }
-        for trial in trials
-    ]
-    return Table(pd.DataFrame(rows), tuple(dict(trial.knobs) for trial in trials))
-
-
-def read_table(path: Path) -> Table:
-    """A study's folder, or a table as CSV, packed or not."""
-    if path.is_dir():
-        return table_of(path)
+def read_table(path: Path, space: Space) -> Table:
+    """A table of record.py."""
     frame = pd.read_csv(path)
     knobs = [name for name in frame.columns if name.startswith("knob.")]
     rows = frame[knobs].to_dict("records")
     settings = [{str(key).removeprefix("knob."): value for key, value in row.items() if value == value} for row in rows]
-    return Table(frame.drop(columns=knobs), tuple(settings))
+    return Table(frame.drop(columns=knobs), tuple(_as_declared(space, setting) for setting in settings))
 
 
 def recorded(space: Space, table: Table) -> World:
     """The world of the recorded candidates alone; their noise stays in them, so the true score is the told one."""
-    settings = [_as_declared(space, setting) for setting in table.settings]
     snapping = _Snapping(space.document, space.task, space.knobs, space.require)
-    archs = [space.arch(setting) for setting in settings]
-    found = sorted(zip((arch.digest() for arch in archs), settings, archs, strict=True), key=lambda one: one[0])
+    archs = [space.arch(setting) for setting in table.settings]
+    found = sorted(zip((arch.digest() for arch in archs), table.settings, archs, strict=True), key=lambda one: one[0])
     left = {digest: (setting, arch, places_of(space, setting)) for digest, setting, arch in found}
     object.__setattr__(snapping, "left", left)
-    rows = {arch.digest(): row for arch, (_, row) in zip(archs, table.frame.iterrows(), strict=True)}
-    last = table.last
+    figures = table.frame[[*table.trained, "params", "flops"]].to_dict("records")
+    rows = {
+        arch.digest(): {str(name): float(value) for name, value in row.items()}
+        for arch, row in zip(archs, figures, strict=True)
+    }
 
-    def judge(digest: str) -> Outcome:
+    def judge(digest: str, rung: int | None) -> Outcome:
         row = rows[digest]
-        del left[digest]
-        score = float(row[f"score_{last}"])
-        seconds = sum(float(row[f"seconds_{rung}"]) for rung in range(last + 1))
-        return Outcome(score, score, float(row["latency"]), seconds)
+        left.pop(digest, None)
+        return _outcome(row, row[f"score_{table.last}"], rung, table.last)
 
     def cost_of(arch: Arch) -> Cost:
         row = rows[arch.digest()]
@@ -155,40 +142,53 @@ def recorded(space: Space, table: Table) -> World:
     return World("recorded", snapping, cost_of, judge)
 
 
+def _outcome(row: Mapping[str, float], true_score: float, rung: int | None, last: int) -> Outcome:
+    at = last if rung is None else rung
+    seconds = row["seconds" if rung is None else f"seconds_{rung}"]
+    return Outcome(row[f"score_{at}"], row[f"loss_{at}"], true_score, row["latency"], seconds)
+
+
 @dataclass
 class Model:
-    """What was learnt of a table: a Gaussian process for the score, for log latency and for log seconds."""
+    """What was learnt of a table: a Gaussian process for every column."""
 
     space: Space
     table: Table
-    noise: float  # standard deviation of a score between seeds
     errors: dict[str, float] = field(default_factory=dict)  # share of the variance left, cross-validated
 
     def __post_init__(self) -> None:
         """Fit."""
-        frame, last = self.table.frame, self.table.last
+        frame = self.table.frame
         self._names = list(self.space.knobs)
-        settings = [_as_declared(self.space, setting) for setting in self.table.settings]
         costs = zip(frame["params"], frame["flops"], strict=True)
-        raw = np.array([self._raw(setting, *cost) for setting, cost in zip(settings, costs, strict=True)])
+        raw = np.array([self._raw(setting, *cost) for setting, cost in zip(self.table.settings, costs, strict=True)])
         self._mean, self._scale = raw.mean(axis=0), raw.std(axis=0) + 1e-9
         columns = {
-            "score": frame[f"score_{last}"].to_numpy(float),
-            "latency": np.log(frame["latency"].to_numpy(float)),
-            "seconds": np.log(sum(frame[f"seconds_{rung}"].to_numpy(float) for rung in range(last + 1))),
+            name: frame[name].to_numpy(float) if _is_noisy(name) else np.log(frame[name].to_numpy(float))
+            for name in self.table.trained
         }
         self._range = {name: (values.min(), values.max()) for name, values in columns.items()}
+        self._left: dict[str, Vector] = {}
         self._fitted = {name: self._fit((raw - self._mean) / self._scale, name, y) for name, y in columns.items()}
 
     def predict(self, setting: Setting, cost: Cost) -> dict[str, float]:
-        """Score, log latency and log seconds, kept to a half more than the range that was recorded."""
+        """Every column, kept to a half more than the range that was recorded."""
         row = ((np.array(self._raw(setting, cost.params, cost.flops)) - self._mean) / self._scale)[None]
         found = {}
         for name, (fitted, mean, std) in self._fitted.items():
             low, high = self._range[name]
             value = float(fitted.predict(row)[0]) * std + mean
-            found[name] = min(max(value, low - 0.5 * (high - low)), high + 0.5 * (high - low))
+            value = min(max(value, low - 0.5 * (high - low)), high + 0.5 * (high - low))
+            found[name] = value if _is_noisy(name) else math.exp(value)
         return found
+
+    def luck(self, digest: str) -> dict[str, float]:
+        """What the processes left of the scores and losses of one recorded candidate, which the digest picks.
+
+        One candidate's, so that a score and the losses before it go together as they did.
+        """
+        place = random.Random(digest).randrange(len(self.table.settings))
+        return {name: float(left[place]) for name, left in self._left.items()}
 
     def _raw(self, setting: Mapping[str, Value], params: float, flops: float) -> list[float]:
         """Every knob by its place among its values, and whether the network has it; logs of the costs."""
@@ -206,29 +206,22 @@ class Model:
         scaled = (values - mean) / std
         process.fit(rows, scaled)
         fixed = GaussianProcessRegressor(process.kernel_, optimizer=None)
-        self.errors[name] = float(np.mean((cross_val_predict(fixed, rows, scaled, cv=10) - scaled) ** 2))
+        left = scaled - cross_val_predict(fixed, rows, scaled, cv=10)
+        self.errors[name] = float(np.mean(left**2))
+        if _is_noisy(name):
+            self._left[name] = left * std
         return process, mean, std
 
 
-def narrowed(space: Space, table: Table) -> Space:
-    """The space without the values that hardly any recorded candidate has: a model knows nothing of them."""
-    settings = [_as_declared(space, setting) for setting in table.settings]
-    knobs = {}
-    for name, knob in space.knobs.items():
-        held = [setting[name] for setting in settings if name in setting]
-        kept = tuple(value for value in knob.values if held.count(value) >= COMMON * len(held))
-        knobs[name] = Knob(name, kept)
-    return replace(space, knobs=knobs)
-
-
 def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs: dict[str, Cost]) -> World:
-    """The whole space, judged by the model; the noise of a score follows from the network's digest.
+    """The whole space, judged by the model; the luck of a candidate follows from the network's digest.
 
     `costs` remembers what was counted, from one world to the next.
     """
     noting = _Noting(space.document, space.task, space.knobs, space.require)
     settings: dict[str, Setting] = {}
     object.__setattr__(noting, "settings", settings)
+    last = model.table.last
 
     def counted(arch: Arch) -> Cost:
         digest = arch.digest()
@@ -237,12 +230,21 @@ def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs:
             costs[digest] = Cost(cost.params, cost.flops)
         return costs[digest]
 
-    def judge(digest: str) -> Outcome:
-        found = model.predict(settings[digest], costs[digest])
-        luck = random.Random(digest).gauss(0.0, model.noise)
-        return Outcome(found["score"] + luck, found["score"], math.exp(found["latency"]), math.exp(found["seconds"]))
+    @cache
+    def row_of(digest: str) -> dict[str, float]:
+        return model.predict(settings[digest], costs[digest])
+
+    def judge(digest: str, rung: int | None) -> Outcome:
+        row, luck = row_of(digest), model.luck(digest)
+        told = {name: value + luck.get(name, 0.0) for name, value in row.items()}
+        return _outcome(told, row[f"score_{last}"], rung, last)
 
     return World("modelled", noting, counted, judge)
+
+
+def _is_noisy(name: str) -> bool:
+    """Whether a column is a score or a loss, which luck is added to; the others are taken the logarithm of."""
+    return name.startswith(("score", "loss"))
 
 
 def _as_declared(space: Space, setting: Mapping[str, Any]) -> Setting:

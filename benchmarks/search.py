@@ -23,7 +23,7 @@ from typing import Any
 import optuna
 import torch
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
-from replay import Model, World, modelled, narrowed, read_table, recorded
+from replay import Model, Outcome, World, modelled, read_table, recorded
 
 from hrsearch.api import cost_counter
 from hrsearch.candidate import Candidate, Judgement
@@ -36,7 +36,7 @@ from hrsearch.space import load_space
 DIRECTIONS = ("maximize", "minimize", "minimize")
 RANGES = (Range(0.45, 0.80), Range(1.2e9, 2.5e8, log=True), Range(80.0, 12.0, log=True))  # score, FLOPs, milliseconds
 LIMIT = 1.2e9  # FLOPs, as in the laptop runner
-NOISE = 0.029  # standard deviation of a score between seeds: README.md, "Does the proxy rank?"
+HERE = Path(__file__).parent
 CLASSES = 7  # of six_digits: with the background
 SHARES = (0.25, 0.5, 1.0)  # of the training seconds, at which the hypervolume is told
 
@@ -49,40 +49,46 @@ class Clock:
     seconds: float
     spent: float = 0.0
     trained: list[tuple[float, tuple[float, float, float]]] = field(default_factory=list)
+    judged: int = 0  # at any rung
 
-    def judge(self, digest: str, flops: float) -> tuple[float, float]:
-        """The score and the latency that a search is told; KeyboardInterrupt when the seconds are used up."""
-        found = self.world.judge(digest)
+    def judge(self, digest: str, flops: float, rung: int | None = None, in_full: bool = True) -> Outcome:
+        """What a search is told; KeyboardInterrupt when the seconds are spent. Only full training counts."""
+        found = self.world.judge(digest, rung)
         self.spent += found.seconds
         if self.spent > self.seconds:
             raise KeyboardInterrupt
-        self.trained.append((self.spent, (found.true_score, flops, found.latency_ms)))
-        return found.score, found.latency_ms
+        self.judged += 1
+        if in_full:
+            self.trained.append((self.spent, (found.true_score, flops, found.latency_ms)))
+        return found
 
 
 Way = Callable[[World, Clock, int], None]
 
 
-def ours(sampler: str, **search: Any) -> Way:
+def ours(sampler: str, rungs: bool = False, **search: Any) -> Way:
     """Our driver with this sampler."""
 
     def way(world: World, clock: Clock, seed: int) -> None:
-        settings = {"sampler": sampler, "seed": seed, "limits": (f"flops<={LIMIT / 1e9:g}G",)}
+        settings = {"sampler": sampler, "seed": seed, "limits": (f"flops<={LIMIT / 1e6:g}M",)}
         settings |= {"draws": 1, "control": 0.0, **search}
-        runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline")})
+        laptop = load_runner("laptop").proxy
+        proxy = laptop if rungs else laptop.model_copy(update={"rungs": ()})
+        runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline"), "proxy": proxy})
 
         def evaluate(candidate: Candidate) -> Judgement:
             flops = world.cost_of(candidate.arch).flops
-            score, latency = clock.judge(candidate.digest, flops)
-            known = {"score": {"value": score}, "latency": {"median_ms": latency}}
-            return Judgement({"outcome": "trained", **known})
+            last = len(proxy.rungs)
+            found = clock.judge(candidate.digest, flops, candidate.rung if rungs else None, candidate.rung == last)
+            score = {"value": found.score, "loss": found.loss}
+            return Judgement({"outcome": "trained", "score": score, "latency": {"median_ms": found.latency_ms}})
 
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
             drive(
                 world.space,
                 runner,
                 Judging(world.cost_of, evaluate),
-                budget=round(clock.seconds / 20),  # more than will be trained
+                budget=round(clock.seconds / 3),  # more than will be trained
                 folder=Path(folder) / "study",
                 attributes={},
             )
@@ -101,8 +107,8 @@ def plain(make: Callable[[int], BaseSampler]) -> Way:
             flops = world.cost_of(draw.arch).flops
             if flops > LIMIT:
                 raise optuna.TrialPruned
-            score, latency = clock.judge(draw.arch.digest(), flops)
-            return score, flops, latency
+            found = clock.judge(draw.arch.digest(), flops)
+            return found.score, flops, found.latency_ms
 
         study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler=make(seed))
         study.optimize(objective, n_trials=100_000)
@@ -123,6 +129,13 @@ WAYS: dict[str, Way] = {
     "evolve, 16 draws": ours("evolve", draws=16),
     "evolve, 64 draws": ours("evolve", draws=64),
     "random, 64 draws": ours("random", draws=64),
+    "random, rungs": ours("random", rungs=True),
+    "default": ours("evolve", rungs=True, draws=16, rungs_by="loss"),
+    "default, by score": ours("evolve", rungs=True, draws=16, rungs_by="score"),
+    "default, told what was measured": ours("evolve", rungs=True, draws=16, rungs_by="loss", told="measured"),
+    "default, told nothing": ours("evolve", rungs=True, draws=16, rungs_by="loss", told="nothing"),
+    "default, one in two": ours("evolve", rungs=True, draws=16, rungs_by="loss", eta=2),
+    "default, one in four": ours("evolve", rungs=True, draws=16, rungs_by="loss", eta=4),
 }
 
 
@@ -150,16 +163,21 @@ def run(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 ended = "candidates"
             took = time.process_time() - began
             row = {"world": asked.world, "way": name, "seed": seed, "seconds": asked.seconds, "ended": ended}
-            yield row | {"volume": grown(clock), "trained": len(clock.trained), "cpu_s": round(took, 2)}
+            yield row | {
+                "volume": grown(clock),
+                "judged": clock.judged,
+                "trained": len(clock.trained),
+                "cpu_s": round(took, 2),
+            }
 
 
 def _world(asked: argparse.Namespace) -> Callable[[], World]:
     """Makes the world anew for every run, so that none remembers another; the counts of parts stay warm."""
-    space, table = load_space(asked.space), read_table(asked.table)
+    space = load_space(asked.space)
+    table = read_table(asked.table, space)
     if asked.world == "recorded":
         return lambda: recorded(space, table)
-    model = Model(space, table, NOISE)
-    space = narrowed(space, table)
+    model = Model(space, table)
     told = ", ".join(f"{name} {error:.2f}" for name, error in model.errors.items())
     print(f"model: share of the variance left in ten folds: {told}")
     cost_of = cost_counter(load_runner("laptop"), CLASSES)
@@ -173,8 +191,8 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         chosen = [row for row in rows if (row["world"], row["seconds"]) == (world, seconds)]
         ends = " | ".join(f"after {share * seconds:,.0f} s" for share in SHARES)
         yield f"\n{world}, hypervolume in percent of the box:\n"
-        yield f"| {world} | seeds | {ends} | candidates | CPU-seconds each |"
-        yield "|---" * (5 + len(SHARES) - 1) + "|"
+        yield f"| {world} | seeds | {ends} | judged | in full | CPU-seconds each |"
+        yield "|---" * (6 + len(SHARES) - 1) + "|"
         for way in dict.fromkeys(row["way"] for row in chosen):
             yield _line(way, [row for row in chosen if row["way"] == way])
 
@@ -183,8 +201,9 @@ def _line(way: str, rows: Sequence[dict[str, Any]]) -> str:
     columns = zip(*(row["volume"] for row in rows), strict=True)
     cells = " | ".join(_interval([100 * value for value in column]) for column in columns)
     trained = mean(row["trained"] for row in rows)
-    spent = sum(row["cpu_s"] for row in rows) / max(sum(row["trained"] for row in rows), 1)
-    return f"| {way} | {len(rows)} | {cells} | {trained:.0f} | {spent:.2f} |"
+    judged = mean(row["judged"] for row in rows)
+    spent = sum(row["cpu_s"] for row in rows) / max(sum(row["judged"] for row in rows), 1)
+    return f"| {way} | {len(rows)} | {cells} | {judged:.0f} | {trained:.0f} | {spent:.2f} |"
 
 
 def _interval(values: Sequence[float]) -> str:
@@ -207,9 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("--world", choices=["recorded", "modelled"], default="modelled")
-    running.add_argument("--table", type=Path, default=Path("reports/hrvit-laptop"), help="a study or a CSV")
-    running.add_argument("--space", default="hrvit")
-    running.add_argument("--seconds", type=float, default=5000.0, help="of training")
+    running.add_argument("--table", type=Path, default=HERE / "recorded.csv.gz", help="of record.py")
+    running.add_argument("--space", default=str(HERE / "space.yaml"))
+    running.add_argument("--seconds", type=float, default=1200.0, help="of training")
     running.add_argument("--seeds", type=int, default=10)
     running.add_argument("--first", type=int, default=0, help="seed")
     running.add_argument("--ways", nargs="*", choices=list(WAYS))

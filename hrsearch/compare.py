@@ -28,6 +28,7 @@ class Side:
     hypervolume: float  # share of the common box that it dominates
     on_common_front: int  # of the front of all studies together
     beaten_by: Mapping[str, float]  # share of its front that a point of another study dominates, by its name
+    points: Sequence[tuple[float, ...]]  # its front, in the common objectives
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def compared(records: Sequence[Record]) -> Comparison:
                 for other in points
                 if other != index
             },
+            points=fronts[index],
         )
         for index, record in enumerate(records)
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -137,6 +138,22 @@ def lines_of(found: Forecast) -> Iterator[str]:
     end = f"begun now it ends {datetime.now() + timedelta(seconds=found.end_s):%a %d %b, %H:%M}"
     asked = f"{found.hours:g} hours" if found.hours else f"a budget of {found.budget}"
     yield f"{asked}: about {found.candidates:,} candidates, {_hours(found.end_s)}; {end}"
+
+
+def json_of(found: Forecast) -> dict[str, Any]:
+    """The forecast for machines; seconds."""
+    return {
+        "timed": [
+            {"name": one.sample.name, "flops": one.sample.flops, "once_s": one.once, "step_s": one.step}
+            for one in found.timed
+        ],
+        "workers": found.workers,
+        "candidate_s": found.seconds,
+        "budget": found.budget,
+        "hours": found.hours,
+        "candidates": found.candidates,
+        "seconds": found.end_s,
+    }
 
 
 def _hours(seconds: float) -> str:

@@ -1,12 +1,11 @@
 """What a person sees while a search runs: a bar, a line per new front member, a report every few minutes."""
 
-import json
 import shlex
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hrsearch import api
-from hrsearch.objective import readable
+from hrsearch.objective import OBJECTIVES, readable
+from hrsearch.pick import value_of
 from hrsearch.runner import Measure
 from hrsearch.search.driver import Event
 from hrsearch.storage import without_password
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hrsearch.retrain import Done
 
 REPORT_S = 180.0
+
+Told = tuple[Iterable[str], dict[str, Any]]  # in words, and for machines
 
 
 class Progress:
@@ -44,7 +46,7 @@ class Progress:
         """Take note of an event."""
         bar = self._shown(event)
         if event.message:
-            bar.write(event.message)
+            _say(bar, event.message)
         if event.trial.state != "running":
             self._tell_end(bar, event)
         bar.n = event.counts.done
@@ -69,7 +71,7 @@ class Progress:
 
     def _tell_end(self, bar: "tqdm[Any]", event: Event) -> None:
         if event.trial.state == "failed":
-            bar.write(f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
+            _say(bar, f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
         if event.trial.state == "trained":
             self._look()
         bar.set_postfix_str(self._words(event))
@@ -79,7 +81,7 @@ class Progress:
         before, self._front = self._front, {trial.number for trial in front}
         for trial in front:
             if self._bar and before is not None and trial.number not in before:
-                self._bar.write(f"new on the front: {described(trial)}")
+                _say(self._bar, f"new on the front: {described(trial)}")
         self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
         if time.monotonic() >= self._due:
             self.report()
@@ -109,8 +111,8 @@ def described(trial: Trial) -> str:
     return f"{trial.name}: {', '.join(words)}"
 
 
-def searched(asked: api.Asked) -> None:
-    """Run a search for the command line, and say how it ended and what to do next."""
+def searched(asked: api.Asked) -> Told:
+    """Run a search for the command line: how it ended, and what to do next."""
     asked = replace(asked, command=_command())
     progress = Progress(asked.folder)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -123,11 +125,14 @@ def searched(asked: api.Asked) -> None:
     finally:
         progress.close()
     progress.report()
-    _tell_ending(study, asked.folder)
+    record = study.record
+    front = [f"  {described(trial)}" for trial in study.front()[:10]]
+    lines = [study.ending, *front, *_next(asked.folder / "report.html", asked.folder.name)]
+    return lines, json_of(record) | {"ending": study.ending}
 
 
-def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
-    """Measure a study's networks again for the command line; then write the report, and say what is on the front."""
+def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:
+    """Measure a study's networks again for the command line, and write the report: what is on the front there."""
     from hrsearch.report import write_report
     from hrsearch.retarget import Measured, retarget
 
@@ -141,7 +146,7 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
         bar = bar or tqdm(total=one.total, initial=one.done - 1, unit="net")
         bar.update()
         if "reason" in one.result:
-            bar.write(f"{one.trial.name} failed: {one.result['reason']}")
+            _say(bar, f"{one.trial.name} failed: {one.result['reason']}")
 
     try:
         target = retarget(folder, how, name, show)
@@ -153,32 +158,29 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> None:
             bar.close()
     write_report(read_study(folder), folder / "report.html")
     there = on_target(read_study(folder), target)
-    print(f"{len(there.trained)} networks measured on {target}; the front there:")
-    for trial in there.front()[:10]:
-        print(f"  {described(trial)}")
-    print(f"report:  {folder / 'report.html'}")
-    print(f"winner:  hrsearch export {study} --on {target} --pick knee --to winner/")
+    head = f"{len(there.trained)} networks measured on {target}; the front there:"
+    front = [f"  {described(trial)}" for trial in there.front()[:10]]
+    lines = [head, *front, *_next(folder / "report.html", f"{study} --on {target}")]
+    return lines, json_of(there) | {"on": target}
 
 
-def calibrated(study: str, count: int, *, times: int, seeds: int, zero_cost: bool, as_json: bool) -> None:
-    """Train some of a study's networks long for the command line; then write the report, and print the trust card."""
+def calibrated(study: str, count: int, *, times: int, seeds: int, zero_cost: bool) -> Told:
+    """Train some of a study's networks long for the command line, and write the report: the trust card."""
     from hrsearch.registry import ZERO_COST
     from hrsearch.report import write_report
     from hrsearch.retrain import calibrate
-    from hrsearch.trust.words import json_of, lines_of
+    from hrsearch.trust.words import json_of as json_of_card
+    from hrsearch.trust.words import lines_of
 
     folder = folder_of(study, api.HOME)
     with _shown_work() as show:
         card = calibrate(folder, count, times, seeds, list(ZERO_COST) if zero_cost else (), show)
     path = write_report(read_study(folder), folder / "report.html")
-    if as_json:
-        print(json.dumps(json_of(card), indent=2))
-    else:
-        print("\n".join([*lines_of(card), f"report:  {path}"]))
+    return [*lines_of(card), f"report:  {path}"], json_of_card(card)
 
 
-def finalized(study: str, *, seeds: int, times: int) -> None:
-    """Confirm a study's front for the command line; then write the report, and say what is on the front."""
+def finalized(study: str, *, seeds: int, times: int) -> Told:
+    """Confirm a study's front for the command line, and write the report: what is on the front now."""
     from hrsearch.report import write_report
     from hrsearch.retrain import finalize
     from hrsearch.trust.confirmed import chances, lucky
@@ -189,15 +191,20 @@ def finalized(study: str, *, seeds: int, times: int) -> None:
     record = read_study(folder)
     path = write_report(record, folder / "report.html")
     odds = chances(view)
-    print(f"{len(view.trials)} networks trained {times} times as long with {seeds} seeds; the confirmed front:")
+    lines = [f"{len(view.trials)} networks trained {times} times as long with {seeds} seeds; the confirmed front:"]
     for trial in view.front():
         score = trial.attributes["score"]
         interval = f"{score['low']:.3f} to {score['high']:.3f}"
-        print(f"  {described(trial)} (score {interval}; on the front with {odds[trial.number]:.0%})")
-    for trial in lucky(record):
-        print(f"  {trial.name} was lucky: on the front with {odds[trial.number]:.0%}")
-    print(f"report:  {path}")
-    print(f"winner:  hrsearch export {study} --pick knee --to winner/")
+        lines.append(f"  {described(trial)} (score {interval}; on the front with {odds[trial.number]:.0%})")
+    dropped = lucky(record)
+    lines += [f"  {trial.name} was lucky: on the front with {odds[trial.number]:.0%}" for trial in dropped]
+    confirmed = [
+        _figures(trial) | {"interval": [trial.attributes["score"][end] for end in ("low", "high")]}
+        for trial in view.trials
+    ]
+    found = [one | {"on_front": odds[one["trial"]]} for one in confirmed]
+    told = {"confirmed": found, "lucky": [trial.number for trial in dropped], "report": str(path)}
+    return [*lines, *_next(path, study)], told
 
 
 @contextmanager
@@ -213,7 +220,7 @@ def _shown_work() -> "Iterator[Callable[[Done], None]]":
             bar = tqdm(total=one.total, initial=one.done - 1, unit="net")
         bar.update()
         if "reason" in one.result:
-            bar.write(f"{one.trial.name} failed: {one.result['reason']}", file=sys.stderr)
+            _say(bar, f"{one.trial.name} failed: {one.result['reason']}")
 
     try:
         yield show
@@ -225,8 +232,8 @@ def _shown_work() -> "Iterator[Callable[[Done], None]]":
             bar.close()
 
 
-def watched(folder: Path, every_s: float | None) -> None:
-    """Print where the study stands again and again, in place of what was printed before; None: once."""
+def watched(folder: Path, every_s: float) -> None:
+    """Print where the study stands again and again, in place of what was printed before."""
     lines = 0
     with suppress(KeyboardInterrupt):
         while True:
@@ -235,8 +242,6 @@ def watched(folder: Path, every_s: float | None) -> None:
                 print(f"\x1b[{lines}A\x1b[J", end="")
             print("\n".join(shown), flush=True)
             lines = len(shown)
-            if every_s is None:
-                return
             time.sleep(every_s)
 
 
@@ -255,12 +260,31 @@ def standing(record: Record) -> Iterator[str]:
         yield f"  {described(trial)}"
 
 
-def _tell_ending(study: api.Study, folder: Path) -> None:
-    print(study.ending)
-    for trial in study.front()[:10]:
-        print(f"  {described(trial)}")
-    print(f"report:  {folder / 'report.html'}")
-    print(f"winner:  hrsearch export {folder.name} --pick knee --to winner/")
+def json_of(record: Record) -> dict[str, Any]:
+    """Where a study stands, for machines."""
+    return {
+        "study": record.name,
+        "folder": str(record.folder),
+        "budget": record.attributes.get("budget"),
+        "trials": dict(Counter(trial.state for trial in record.trials)),
+        "front": [_figures(trial) for trial in record.front()],
+    }
+
+
+def _figures(trial: Trial) -> dict[str, Any]:
+    """A trial's number and all that is known of it in figures; seconds and bytes are the objectives' units."""
+    known = {name: value_of(trial, name) for name in OBJECTIVES}
+    return {"trial": trial.number, **{name: value for name, value in known.items() if value is not None}}
+
+
+def _next(report: Path, study: str) -> list[str]:
+    return [f"report:  {report}", f"winner:  hrsearch export {study} --pick knee --to winner/"]
+
+
+def _say(bar: "tqdm[Any]", line: str) -> None:
+    """A line above the bar, beside which it stays on stderr: stdout is for what comes out in the end."""
+    if not bar.disable:
+        bar.write(line, file=sys.stderr)
 
 
 def _command() -> str:

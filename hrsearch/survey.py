@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hrsearch.arch import Arch
 from hrsearch.errors import InputError
@@ -57,8 +58,29 @@ def lines_of(outcome: Survey, image: tuple[int, int]) -> Iterator[str]:
         yield f"  FLOPs   {_range([cost.flops for cost in outcome.costs])} {where}"
 
 
+def json_of(outcome: Survey) -> dict[str, Any]:
+    """The survey for machines."""
+    names = ("least", "median", "most")
+    ranges = {
+        name: dict(zip(names, _picks([getattr(cost, name) for cost in outcome.costs]), strict=True))
+        for name in ("params", "flops")
+        if outcome.costs
+    }
+    return {
+        "settings": outcome.settings,
+        "draws": outcome.draws,
+        "architectures": len(outcome.costs),
+        "refused": dict(outcome.refusals.most_common()),
+        **ranges,
+    }
+
+
 def _range(values: list[int]) -> str:
-    ordered = sorted(values)
-    picks = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
-    low, middle, high = (readable(value) for value in picks)
+    low, middle, high = map(readable, _picks(values))
     return f"{low} to {high}, median {middle}"
+
+
+def _picks(values: list[int]) -> tuple[int, int, int]:
+    """The least, the median and the greatest."""
+    ordered = sorted(values)
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from inside import inside
+from typer.main import get_command
 
-from hrsearch.cli import image_of, main
+from hrsearch.cli import app, image_of, main
 from hrsearch.errors import InputError
 from hrsearch.study import read_study
 
@@ -37,6 +38,7 @@ proxy: {image: 32, batch: 8, steps: 4, warmup: 1, train_images: 64, val_images: 
 measure: {image: [64, 64], seconds: 0.2}
 engine: {kind: processes, workers: 2, timeout_s: 120}
 """
+QUIET = {"run", "report", "measure", "calibrate", "finalize", "export", "train"}  # those that take a while
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,34 @@ def test_other_tasks_go_the_whole_road(home: Path, task: str, metric: str) -> No
     drawn = json.loads(inside(home, "sample", *asked, "--json").stdout)
     assert drawn[0]["arch"]["head"]["kind"] == task
     assert inside(home, "check", *asked, "-n", "5", "--image", "64").returncode == 0
+
+
+def test_every_command_answers_machines_in_the_same_way() -> None:
+    """`schema` prints JSON as it is."""
+    for name, each in get_command(app).commands.items():  # type: ignore[attr-defined]
+        options = {option for parameter in each.params for option in parameter.opts}
+        assert name == "schema" or "--json" in options
+        assert ("--quiet" in options) == (name in QUIET)
+
+
+def test_quiet_says_nothing_and_json_is_all_of_stdout(home: Path) -> None:
+    again = ("run", "tiny.yaml", "--runner", "quick.yaml", "--name", "silent", "--budget", "2")
+    silent = hrsearch(home, *again, "--quiet")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
+    told = json.loads(hrsearch(home, *again[:-1], "3", "--json").stdout)
+    assert told["trials"]["trained"] == 3
+    assert {one["trial"] for one in told["front"]} <= set(range(99))
+    assert set(told["front"][0]) == {"trial", "score", "flops", "latency", "params"}
+    written = json.loads(hrsearch(home, "report", "silent", "--json").stdout)
+    assert (home / written["report"]).is_file()
+
+
+def test_no_color_is_kept_to(home: Path) -> None:
+    colours = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    for more, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        asked = {**os.environ, **colours, **more}
+        done = subprocess.run(command("run", "--help"), cwd=home, capture_output=True, check=True, env=asked)
+        assert (b"\x1b[1;3" in done.stdout) == coloured
 
 
 def test_image() -> None:

@@ -21,7 +21,7 @@ from hrsearch.grammar import yaml_of
 from hrsearch.report import FIGURES, write_report
 from hrsearch.report.differences import apart, differences, nearest
 from hrsearch.report.effects import effects
-from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Trace
+from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Solid, Trace
 from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, summary
 from hrsearch.report.health import sentences
@@ -102,6 +102,8 @@ def test_every_figure_renders_every_study(name: str, study: str) -> None:
         assert all(len(trace.x) == len(trace.y) > 0 and trace.role in COLOURS for trace in figure.traces)
     elif isinstance(figure, Bars):
         assert all(len(series.shares) == len(series.texts) == len(figure.places) for series in figure.series)
+    elif isinstance(figure, Solid):
+        assert set(figure.axes) <= set(points(STUDIES[study])["columns"])
     elif figure:
         assert {figure.across, figure.up} <= set(points(STUDIES[study])["columns"])
     if figure:
@@ -113,7 +115,7 @@ def test_a_figure_of_ones_own_needs_an_entry_only(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(FIGURES, "mine", lambda record: Chart(Axis("x", "plain"), Axis("y", "score"), [line]))
     text = page(STUDIES["one"])
     assert 'data-figure="mine"' in text
-    assert '"mine":{"across":{"label":"x","form":"plain"}' in text
+    assert '"mine":{"across":{"label":"x","form":"plain","log":false}' in text
     assert set(FIGURES) - {"mine"} == PLACED
 
 

@@ -14,8 +14,10 @@ from browser import CHROMIUM, Page, chromium
 from example_study import HRVIT_B1, example_arch, example_record
 
 from hrsearch.arch import Arch
+from hrsearch.compare import compared
 from hrsearch.grammar import yaml_of
 from hrsearch.report import FIGURES, write_report
+from hrsearch.report.comparison import write_comparison
 from hrsearch.study import Record
 from hrsearch.targets import key_of, on_target
 
@@ -75,6 +77,8 @@ def test_figures_are_drawn_at_every_width(quiet: Page, report: Path, width: int,
     places = (
         "Object.fromEntries([...document.querySelectorAll('[data-figure]')].map((one) => [one.dataset.figure, one]))"
     )
+    quiet.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    quiet.until("document.querySelector('#figure-front_in_space svg').dataset.points")
     drawn = quiet.evaluate(
         f"Object.entries({places}).map(([name, one]) => [name, one.querySelectorAll('path[d], .bar').length])"
     )
@@ -238,6 +242,42 @@ def test_dragging_zooms_and_a_button_shows_all_again(quiet: Page, report: Path) 
     assert texts(quiet, "#figure-front text") != before
     quiet.click(*middle_of(quiet, "#figure-front .reset"))
     assert texts(quiet, "#figure-front text") == before
+
+
+def test_the_front_in_space_is_turned_and_its_points_open(quiet: Page, report: Path) -> None:
+    quiet.open(report)
+    quiet.evaluate("document.querySelector('details.solid').open = true")
+    place = "#figure-front_in_space"
+    quiet.until(f"document.querySelector('{place} svg').dataset.points")
+    cube = f"document.querySelector('{place} .grid').getAttribute('d')"
+    before = quiet.evaluate(cube)
+    x, y = middle_of(quiet, f"{place} svg")
+    quiet.drag((x, y), (x + 60, y + 20))
+    dragged = quiet.evaluate(cube)
+    quiet.evaluate(f"document.querySelector('{place} svg').focus()")
+    quiet.press("ArrowRight")
+    assert len({before, dragged, quiet.evaluate(cube)}) == 3
+    mark = quiet.evaluate(
+        f"(() => {{ const mark = document.querySelector('{place} .published').getBoundingClientRect();"
+        "return [mark.left + mark.width / 2, mark.top + mark.height / 2]; })()"
+    )
+    quiet.click(*mark)
+    quiet.until("!document.querySelector('#details').hidden")
+    known = next(trial for trial in RECORD.trained if trial.attributes.get("known"))
+    assert texts(quiet, "#details h2")[0].startswith(known.name)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_fronts_of_several_studies_lie_over_each_other(quiet: Page, tmp_path: Path, width: int) -> None:
+    records = [dataclasses.replace(RECORD, name="one"), dataclasses.replace(example_record(25), name="<b>two")]
+    found = compared(records)
+    quiet.open(write_comparison(found, tmp_path / "compare.html"), width)
+    steps = "document.querySelectorAll('#figure-by_latency .line').length"
+    assert quiet.evaluate(steps) == len(records)
+    assert {side.name for side in found.sides} <= set(texts(quiet, "tbody th"))
+    points = sum(len(side.points) for side in found.sides)
+    assert quiet.evaluate("Number(document.querySelector('#figure-by_flops svg').dataset.points)") == points
+    assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_commands_are_copied_or_selected(quiet: Page, report: Path) -> None:

@@ -1,6 +1,5 @@
 """Commands about one network, or about all that are published."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hrsearch.arch import Arch
-from hrsearch.cli.options import Classes, Json, Task, app, image_of
+from hrsearch.cli.options import Classes, Json, Task, app, image_of, tell
 from hrsearch.objective import Latency
 
 
@@ -43,15 +42,12 @@ def show(
         from hrsearch.released.file import family_of, fit
 
         loaded = fit(arch, classes, weights, family or family_of(name))
-    if as_json:
-        told = json_of(arch, rows, counted, size, classes) | ({"weights": asdict(loaded)} if loaded else {})
-        typer.echo(json.dumps(told | ({"latency": asdict(latency)} if latency else {}), indent=2))
-    else:
-        typer.echo(f"{text_of(rows, counted)}\n\n{text_of(by_place(arch, counted, spent), counted)}\n")
-        typer.echo(summary_of(counted, size, classes))
-        for line in (latency and certificate_of(latency), loaded):
-            if line:
-                typer.echo(line)
+    found = json_of(arch, rows, counted, size, classes) | ({"weights": asdict(loaded)} if loaded else {})
+    bills = f"{text_of(rows, counted)}\n\n{text_of(by_place(arch, counted, spent), counted)}\n"
+    lines = [bills, summary_of(counted, size, classes)]
+    lines += [certificate_of(latency)] if latency else []
+    lines += [str(loaded)] if loaded else []
+    tell(lines, found | ({"latency": asdict(latency)} if latency else {}), as_json)
 
 
 @app.command()
@@ -65,10 +61,7 @@ def verify(
     from hrsearch.verify import json_of, summary_of, text_of, verified
 
     figures, silent = verified(networks or [])
-    if as_json:
-        typer.echo(json.dumps(json_of(figures, silent), indent=2))
-    else:
-        typer.echo(f"{text_of(figures)}\n{summary_of(figures, silent)}")
+    tell((text_of(figures), summary_of(figures, silent)), json_of(figures, silent), as_json)
     if any(figure.changed for figure in figures):
         raise typer.Exit(1)
 

@@ -1,5 +1,8 @@
 """What the commands share: the application that they are entered in, and the options that several of them take."""
 
+import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +16,13 @@ app = typer.Typer(
     help="Search high-resolution vision backbones for the networks that are best on your data and your device.",
 )
 
+
+def _without_bars(quiet: bool) -> bool:
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is loaded, which commands do later
+    return quiet
+
+
 SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
 StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
 Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")]
@@ -25,9 +35,18 @@ Limits = Annotated[
 ]
 RunnerFile = Annotated[str | None, typer.Option("--runner", help="How to judge: laptop, gpu, smoke or a YAML file.")]
 Classes = Annotated[int, typer.Option(min=1, help="Classes that the head tells apart.")]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines: the answer as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_without_bars, help="Say nothing but what goes wrong.")]
 STORAGE = "The database that holds the study: postgresql://user@host/database or sqlite:///file."
 Storage = Annotated[str | None, typer.Option(help=STORAGE)]
+
+
+def tell(lines: Iterable[str], found: object, as_json: bool, quiet: bool = False) -> None:
+    """What a command found, as JSON or in words; what is told meanwhile goes to stderr."""
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif not quiet:
+        typer.echo("\n".join(lines))
 
 
 def image_of(text: str) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Commands that search a space, or look into one before or while it is searched."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from hrsearch.cli.options import (
     Data,
     Json,
     Limits,
+    Quiet,
     RunnerFile,
     SpaceFile,
     StudyName,
@@ -18,7 +18,9 @@ from hrsearch.cli.options import (
     app,
     budget_of,
     image_of,
+    tell,
 )
+from hrsearch.errors import InputError
 
 
 @app.command()
@@ -41,6 +43,8 @@ def run(
         list[str] | None,
         typer.Option(help="A study judged in the same way: what it trained is taken over and counts; repeat it."),
     ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Search a space. The same command again resumes the study, or says that it is finished."""
     from hrsearch import api
@@ -51,17 +55,16 @@ def run(
 
     loaded = load_space(space, task)
     how = load_runner(runner or api.default_runner())
-    searched(
-        api.Asked(
-            loaded,
-            api.with_changes(how, data=data, objectives=objective or (), limits=limit or ()),
-            folder_of(name or loaded.name),
-            budget_of(budget, hours),
-            hours,
-            storage,
-            tuple(folder_of(one) for one in warm_start or ()),
-        )
+    asked = api.Asked(
+        loaded,
+        api.with_changes(how, data=data, objectives=objective or (), limits=limit or ()),
+        folder_of(name or loaded.name),
+        budget_of(budget, hours),
+        hours,
+        storage,
+        tuple(folder_of(one) for one in warm_start or ()),
     )
+    tell(*searched(asked), as_json, quiet)
 
 
 @app.command()
@@ -73,16 +76,17 @@ def plan(
     task: Task = None,
     data: Data = None,
     limit: Limits = None,
+    as_json: Json = False,
 ) -> None:
     """Time a small, a median and a large candidate here, and say what fits or when it ends."""
     from hrsearch import api
-    from hrsearch.planning import lines_of
+    from hrsearch.planning import json_of, lines_of
     from hrsearch.runner import load_runner
     from hrsearch.space import load_space
 
     how = api.with_changes(load_runner(runner or api.default_runner()), data=data, limits=limit or ())
-    for line in lines_of(api.plan(load_space(space, task), how, budget=budget_of(budget, hours), hours=hours)):
-        typer.echo(line)
+    found = api.plan(load_space(space, task), how, budget=budget_of(budget, hours), hours=hours)
+    tell(lines_of(found), json_of(found), as_json)
 
 
 @app.command()
@@ -95,15 +99,16 @@ def check(
     ] = "512",
     classes: Classes = 11,
     task: Task = None,
+    as_json: Json = False,
 ) -> None:
     """Draw settings at random and say what the space holds: networks, refusals, costs."""
     from hrsearch.cost import cost
     from hrsearch.space import load_space
-    from hrsearch.survey import lines_of, survey
+    from hrsearch.survey import json_of, lines_of, survey
 
     size = image_of(image)
     outcome = survey(load_space(space, task), lambda arch: cost(arch, arch.image or size, classes), draws, seed)
-    typer.echo("\n".join(lines_of(outcome, size)))
+    tell(lines_of(outcome, size), json_of(outcome), as_json)
 
 
 @app.command()
@@ -120,13 +125,15 @@ def sample(
 
     loaded = load_space(space, task)
     drawn = [loaded.sample(f"{seed}-{index}") for index in range(count)]
-    if as_json:
-        found = [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn]
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for setting, arch in drawn:
-        knobs = " ".join(f"{name}={value}" for name, value in setting.items())
-        typer.echo(f"# {arch.digest()}: {knobs}\n{yaml_of(arch, loaded.task)}---")
+    knobs = [" ".join(f"{name}={value}" for name, value in setting.items()) for setting, _ in drawn]
+    tell(
+        (
+            f"# {arch.digest()}: {told}\n{yaml_of(arch, loaded.task)}---"
+            for told, (_, arch) in zip(knobs, drawn, strict=True)
+        ),
+        [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn],
+        as_json,
+    )
 
 
 @app.command()
@@ -134,9 +141,17 @@ def watch(
     study: StudyName,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Follow a running search from another terminal: where it stands, and its front. Ctrl-C ends the watching only."""
-    from hrsearch.progress import watched
-    from hrsearch.study import folder_of
+    from hrsearch.progress import json_of, standing, watched
+    from hrsearch.study import folder_of, read_study
 
-    watched(folder_of(study), None if once else every)
+    folder = folder_of(study)
+    if once:
+        record = read_study(folder)
+        tell(standing(record), json_of(record), as_json)
+    elif as_json:
+        raise InputError("--json looks once; add --once")
+    else:
+        watched(folder, every)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hrsearch.cli.options import Json, app
+from hrsearch.cli.options import Json, app, tell
 from hrsearch.errors import InputError
 
 
@@ -18,10 +18,10 @@ def doctor(as_json: Json = False) -> None:
     found = []
     for finding in examined():
         found.append(finding)
-        if not as_json:
+        if not as_json:  # one after the other: some take a while
             typer.echo(line_of(finding))
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+        tell((), [asdict(finding) for finding in found], as_json)
     if any(finding.state == "broken" for finding in found):
         raise typer.Exit(1)
 

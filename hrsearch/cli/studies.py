@@ -1,13 +1,12 @@
 """Commands about a study that has begun."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hrsearch.cli.options import Json, Storage, StudyName, app, folder_at, image_of
+from hrsearch.cli.options import Json, Quiet, Storage, StudyName, app, folder_at, image_of, tell
 from hrsearch.errors import InputError
 
 
@@ -19,6 +18,8 @@ def report(
     serve: Annotated[bool, typer.Option("--serve", help="Show it as a local page that follows the search.")] = False,
     host: Annotated[str, typer.Option(help="Where to serve: this machine alone by default.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write a study's report again, and trials.csv beside it; or serve it while the search runs."""
     from hrsearch.report import write_report
@@ -29,7 +30,8 @@ def report(
         _serve(folder, host, port)
         return
     path = write_report(read_study(folder), to or folder / "report.html")
-    typer.echo(f"wrote {path} and {path.with_name('trials.csv')}")
+    table = path.with_name("trials.csv")
+    tell([f"wrote {path} and {table}"], {"report": str(path), "table": str(table)}, as_json, quiet)
 
 
 @app.command()
@@ -48,6 +50,8 @@ def measure(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the study's.")] = None,
     name: Annotated[str | None, typer.Option(help="What the report calls it; by default engine and size.")] = None,
     storage: Storage = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a study's networks again, elsewhere or otherwise; nothing is retrained. Again: goes on."""
     from hrsearch.cost.latency import engine_on
@@ -55,7 +59,8 @@ def measure(
 
     folder_at(study, storage)
     size = image_of(image) if image else None
-    measured_again(study, engine=engine_on(engine, device), image=size, batch=batch, threads=threads, name=name)
+    changes = {"engine": engine_on(engine, device), "image": size, "batch": batch, "threads": threads}
+    tell(*measured_again(study, name=name, **changes), as_json, quiet)
 
 
 @app.command()
@@ -65,14 +70,15 @@ def calibrate(
     times: Annotated[int, typer.Option(min=2, help="How many times as long as the proxy trains.")] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each network, with seeds of their own.")] = 1,
     zero_cost: Annotated[bool, typer.Option("--zero-cost", help="Judge synflow, naswot and zico, too.")] = False,
-    as_json: Json = False,
     storage: Storage = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Say how far a study's scores can be trusted: its proxy against long training. Again: goes on."""
     from hrsearch.progress import calibrated
 
     folder_at(study, storage)
-    calibrated(study, count, times=times, seeds=seeds, zero_cost=zero_cost, as_json=as_json)
+    tell(*calibrated(study, count, times=times, seeds=seeds, zero_cost=zero_cost), as_json, quiet)
 
 
 @app.command()
@@ -81,17 +87,20 @@ def finalize(
     seeds: Annotated[int, typer.Option(min=2, help="Trainings of each network.")] = 3,
     times: Annotated[int, typer.Option(min=1, help="How many times as long as the proxy trains.")] = 3,
     storage: Storage = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train the front and what is as good within the noise with more seeds; drop what was lucky. Again: goes on."""
     from hrsearch.progress import finalized
 
     folder_at(study, storage)
-    finalized(study, seeds=seeds, times=times)
+    tell(*finalized(study, seeds=seeds, times=times), as_json, quiet)
 
 
 @app.command()
 def compare(
     studies: Annotated[list[str], typer.Argument(help="Two or more studies: names or folders.")],
+    to: Annotated[Path | None, typer.Option(help="Write a page with the fronts over each other, too.")] = None,
     as_json: Json = False,
 ) -> None:
     """Hold studies against each other: hypervolumes in common ranges, who beats whom, luck over seeds."""
@@ -99,7 +108,11 @@ def compare(
     from hrsearch.study import folder_of, read_study
 
     found = compared([read_study(folder_of(study)) for study in studies])
-    typer.echo(json.dumps(json_of(found), indent=2) if as_json else "\n".join(lines_of(found)))
+    if to is not None:
+        from hrsearch.report.comparison import write_comparison
+
+        write_comparison(found, to)
+    tell([*lines_of(found), *([f"wrote {to}"] if to else [])], json_of(found), as_json)
 
 
 @app.command()
@@ -113,6 +126,8 @@ def export(
         list[str] | None,
         typer.Option("--format", help="native (always), onnx, pt2, standalone, mmseg, timm; repeat it."),
     ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write a winner to a folder: its architecture, weights, training recipe and numbers, and other formats of it.
 
@@ -131,7 +146,9 @@ def export(
     except ExportFailed as error:
         typer.echo(f"hrsearch: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"wrote {folder}; train it with: hrsearch train {folder}")
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = {"folder": str(folder), "files": files}
+    tell([f"wrote {folder}; train it with: hrsearch train {folder}"], found, as_json, quiet)
 
 
 def _serve(folder: Path, host: str, port: int) -> None:

@@ -1,13 +1,13 @@
 """Commands about data and long training."""
 
-import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hrsearch.cli.options import Data, Json, app
+from hrsearch.cli.options import Data, Json, Quiet, app, tell
 from hrsearch.errors import InputError, suggestion
 
 
@@ -26,7 +26,7 @@ def look_at_data(
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; give one of your own images")
     found = survey(path, task)
-    typer.echo(json.dumps(json_of(found), indent=2) if as_json else "\n".join(lines_of(found)))
+    tell(lines_of(found), json_of(found), as_json)
     if found.wrong:
         raise typer.Exit(1)
 
@@ -47,6 +47,8 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeat it.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train an exported winner. The same command again resumes, or says that it is finished."""
     # Read when torch is loaded. Threads that wait spin otherwise, and where anything else wants the cores, training all
@@ -58,4 +60,4 @@ def train(
     asked = {"data": data, "steps": steps, "recipe": recipe, "start": start, "image": image, "device": device}
     result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(result)
+        tell([str(result)], asdict(result), as_json, quiet)

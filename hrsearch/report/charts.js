@@ -4,7 +4,7 @@
 function chart(spec) {
   return () => {
     const all = (name) => spec.traces.flatMap((trace) => trace[name]);
-    const across = { ...spec.across, ...rangeOf(all("x"), false, 0.03) };
+    const across = { ...spec.across, ...rangeOf(all("x"), spec.across.log, 0.03) };
     const up = { ...spec.up, ...rangeOf(all("y"), false, 0.06) };
     if (up.form === "share") up.low = 0;
     const marks = spec.traces.filter((trace) => trace.mode === "points").flatMap((trace) => marksOf(trace, spec));

@@ -35,11 +35,21 @@ class Scatter:
 
 
 @dataclass(frozen=True)
+class Solid:
+    """The same in three columns, to be turned."""
+
+    axes: tuple[str, str, str]  # the last one stands upright
+    view: str = ""
+    kind: str = "solid"
+
+
+@dataclass(frozen=True)
 class Axis:
     """What an axis says, and how its numbers are written: score, ms, count, bytes, share, hours or plain."""
 
     label: str
     form: str
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,12 +94,18 @@ class Bars:
     kind: str = "bars"
 
 
-Figure = Scatter | Chart | Bars
+Figure = Scatter | Solid | Chart | Bars
 
 
 def front(record: Record) -> Figure | None:
     """The score against the first cost that is known; the page lets a person choose any other pair."""
     return _scatter(record, *([name for name in ("latency", "flops", "params", "memory") if _known(record, name)][:1]))
+
+
+def front_in_space(record: Record) -> Figure | None:
+    """The score over the first two costs that are known."""
+    costs = [name for name in ("latency", "flops", "params", "memory") if _known(record, name)][:2]
+    return Solid((costs[0], costs[1], "score")) if len(costs) == 2 and _known(record, "score") else None
 
 
 def latency_against_flops(record: Record) -> Figure | None:
@@ -171,6 +187,7 @@ def bill_of_knee(record: Record) -> Figure | None:
 
 FIGURES: dict[str, Callable[[Record], Figure | None]] = {
     "front": front,
+    "front_in_space": front_in_space,
     "latency_against_flops": latency_against_flops,
     "growth": growth,
     "sampler_against_random": sampler_against_random,

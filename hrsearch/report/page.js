@@ -11,6 +11,9 @@ function place(host, spec) {
     host.remove();
   } else if (spec.kind === "bars") {
     bars(host, spec);
+  } else if (spec.kind === "solid") {
+    const solid = new Solid(host, spec);
+    watchers.push(() => solid.draw());
   } else if (spec.kind === "chart") {
     new Plane(host, chart(spec)).draw();
   } else {

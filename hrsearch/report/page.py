@@ -23,6 +23,7 @@ SCRIPTS = (
     "drawing.js",
     "state.js",
     "scatter.js",
+    "solid.js",
     "charts.js",
     "knobs.js",
     "details.js",
@@ -38,8 +39,8 @@ POLICY = (
 def write_report(record: Record, path: Path) -> Path:
     """Write the study's report to `path`, and `trials.csv` beside it. A reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path.with_name("trials.csv"), record.table().to_csv(index=False))
-    _write(path, page(record))
+    written(path.with_name("trials.csv"), record.table().to_csv(index=False))
+    written(path, page(record))
     return path
 
 
@@ -47,26 +48,28 @@ def page(record: Record) -> str:
     """The report as one HTML document."""
     figures = {name: figure for name, draw in FIGURES.items() if (figure := draw(record)) is not None}
     figures |= figures_of(record)
+    told = f"Written by {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
+    noscript = element("noscript", element("p", "The figures need JavaScript; the tables do not.", class_="note"))
+    main = element("main", noscript, body(record, figures.keys()), element("footer", told))
+    return document(f"{record.name}: {headline(record)}", main, figures, points(record), archive(record))
+
+
+def document(
+    title: str, main: Markup, figures: Mapping[str, Figure], data: Mapping[str, object], packed: str = ""
+) -> str:
+    """A page around `main` with the scripts that draw its figures; `data` and `packed` are what they know of trials."""
     head = element(
         "head",
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         Markup('<meta name="color-scheme" content="light dark">'),
-        element("title", f"{record.name}: {headline(record)}"),
+        element("title", title),
         element("style", Markup(_colours() + _resource("style.css"))),
     )
-    written = f"Written by {_version(record)} on {datetime.now():%Y-%m-%d at %H:%M}."
-    noscript = element("noscript", element("p", "The figures need JavaScript; the tables do not.", class_="note"))
-    main = element("main", noscript, body(record, figures.keys()), element("footer", written))
-    scripts = [element("script", Markup(text)) for text in (_data(record, figures), "\n".join(map(_resource, SCRIPTS)))]
+    known = {"FIGURES": {name: asdict(figure) for name, figure in figures.items()}, "DATA": data, "ARCHIVE": packed}
+    values = "\n".join(f"const {name} = {_json(value)};" for name, value in known.items())  # no text can end the script
+    scripts = [element("script", Markup(text)) for text in (values, "\n".join(map(_resource, SCRIPTS)))]
     return f"<!doctype html>\n{element('html', head, element('body', main, scripts), lang='en').text}\n"
-
-
-def _data(record: Record, figures: Mapping[str, Figure]) -> str:
-    """What the scripts read; no text can end the script."""
-    drawn = {name: asdict(figure) for name, figure in figures.items()}
-    found = {"FIGURES": drawn, "DATA": points(record), "ARCHIVE": archive(record)}
-    return "\n".join(f"const {name} = {_json(value)};" for name, value in found.items())
 
 
 def _json(value: object) -> str:
@@ -90,7 +93,8 @@ def _resource(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def _write(path: Path, text: str) -> None:
+def written(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

@@ -25,6 +25,7 @@ from hrsearch.study import Record
 PLACED = {  # figures that stand in a section of their own
     "sampler_against_random",
     "front",
+    "front_in_space",
     "latency_against_flops",
     "growth",
     "growth_in_time",
@@ -87,7 +88,16 @@ def explorer(drawn: Collection[str]) -> Markup | None:
     state = element("p", id="kept", class_="note", role="status")
     heading = element("h2", "The front")
     figures = element("div", *_figures(drawn, ["front"]), controls, class_="explorer")
-    return element("section", heading, key, figures, state)
+    return element("section", heading, key, figures, state, _in_space(drawn))
+
+
+def _in_space(drawn: Collection[str]) -> Markup | None:
+    """The front over two costs at once; folded away, for the plane above says most."""
+    if "front_in_space" not in drawn:
+        return None
+    words = "Drag, or use the arrow keys, to turn it; a thin line leads from each network of the front to the floor."
+    figure = element("div", element("p", words, class_="note"), _figures(drawn, ["front_in_space"]))
+    return element("details", element("summary", "In three dimensions"), figure, class_="solid")
 
 
 def knob_lines(record: Record) -> Markup | None:

@@ -1,0 +1,156 @@
+"use strict";
+
+// All trials over three columns, turned by dragging or with the arrow keys.
+const A_PIXEL = 0.01; // radians
+const A_KEY = Math.PI / 24;
+const FLOOR = -1; // the cube goes from -1 to 1 on each axis
+const BASES = [[1, 0, 0], [0, 0, 1], [0, 1, 0]]; // the third column stands upright
+
+class Solid {
+  constructor(host, { axes: keys, view }) {
+    [this.host, this.keys, this.view] = [host, keys, view];
+    this.turned = { yaw: -0.62, pitch: 0.42 };
+    this.svg = svg("svg", { class: "plane solid", tabindex: 0, role: "application" });
+    this.tip = html("div", { class: "tip", role: "status", hidden: "" });
+    host.append(this.svg, this.tip);
+    this.svg.addEventListener("pointerdown", (event) => this.grab(event));
+    this.svg.addEventListener("pointermove", (event) => this.move(event));
+    this.svg.addEventListener("pointerup", (event) => this.drop(event));
+    this.svg.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    this.svg.addEventListener("keydown", (event) => this.press(event));
+    new ResizeObserver(() => this.draw()).observe(host);
+  }
+
+  draw() {
+    const [width, height] = [this.host.clientWidth, this.host.clientHeight];
+    if (!width || !height) return;
+    this.middle = { x: width / 2, y: height / 2, size: Math.min(width, height * 1.25) / 3.9 };
+    this.axes = this.keys.map((key) => axisOf(key));
+    const scales = this.axes.map((axis) => scaleOf(axis, -1, 1));
+    const known = EVERY.filter((index) => this.axes.every(({ values }) => values[index] !== null));
+    const place = (index) => this.axes.map((axis, each) => scales[each].at(axis.values[index]));
+    this.spots = new Map(known.map((index) => [index, place(index)]));
+    this.at = (index) => this.onScreen(this.inSpace(this.spots.get(index)));
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.svg.setAttribute("aria-label", `${this.axes.map(({ label }) => label).join(", ")}. Arrow keys turn it.`);
+    this.svg.dataset.points = String(known.length);
+    this.svg.replaceChildren(...this.cube(), ...this.painted(known));
+  }
+
+  // Columns to a place in the cube.
+  inSpace(shares) {
+    return [0, 1, 2].map((axis) => BASES.reduce((sum, base, each) => sum + base[axis] * shares[each], 0));
+  }
+
+  // The cube turned, seen from far away.
+  onScreen([x, y, z]) {
+    const { yaw, pitch } = this.turned;
+    const [across, away] = [Math.cos(yaw) * x + Math.sin(yaw) * z, Math.cos(yaw) * z - Math.sin(yaw) * x];
+    const up = Math.cos(pitch) * y - Math.sin(pitch) * away;
+    return [this.middle.x + this.middle.size * across, this.middle.y - this.middle.size * up];
+  }
+
+  cube() {
+    const ends = [-1, 1];
+    const edges = [0, 1, 2].flatMap((axis) => ends.flatMap((one) => ends.map((other) => ends.map((end) => [one, other].toSpliced(axis, 0, end)))));
+    const path = edges.map(([from, to]) => `M${this.onScreen(from).join(" ")}L${this.onScreen(to).join(" ")}`).join("");
+    return [svg("path", { class: "grid", d: path, fill: "none" }), ...this.axes.flatMap((axis, each) => this.titles(axis, each))];
+  }
+
+  // An axis is named along the edge of the cube that is seen furthest outside.
+  titles(axis, each) {
+    const sides = [[-1, -1], [-1, 1], [1, -1], [1, 1]].map(([one, other]) => (share) => this.onScreen(this.inSpace([one, other].toSpliced(each, 0, share))));
+    const upright = each === 2;
+    const edge = sides.reduce((best, side) => (upright ? side(0)[0] < best(0)[0] : side(0)[1] > best(0)[1]) ? side : best);
+    const write = (share, words, role) => {
+      const [x, y] = edge(share);
+      const [aside, anchor] = upright ? [-10, "end"] : [0, "middle"];
+      return svg("text", { class: role, x: x + aside, y: y + (upright ? 4 : role ? 32 : 16), "text-anchor": anchor }, words);
+    };
+    const [low, high] = [axis.low, axis.high].map((value) => shown(axis.form, Number(value.toPrecision(2))));
+    return [write(-1, low), write(1, high), write(0, upright ? axis.title : axis.label, "title")];
+  }
+
+  painted(known) {
+    const front = state.fronts[this.view];
+    const kept = known.filter((index) => state.kept[index]);
+    const drawn = kept.filter((index) => !(index in DATA.known));
+    const best = drawn.filter((index) => front.has(index));
+    const stems = best.map((index) => `M${this.at(index).join(" ")}L${this.foot(index).join(" ")}`).join("");
+    return [
+      dots(known.filter((index) => !state.kept[index]), this.at, 4, "faint"),
+      svg("path", { class: "interval", d: stems }),
+      ...coloured(drawn.filter((index) => !front.has(index)), this.at, 6, "judged"),
+      ...coloured(best, this.at, 10, "front"),
+      ...kept.filter((index) => index in DATA.known).map((index) => diamond(...this.at(index))),
+      this.spots.has(state.chosen) ? ring(...this.at(state.chosen), 11, "chosen") : null,
+    ].filter((each) => each);
+  }
+
+  // Where a point stands over the floor: without it nobody sees how far away it is.
+  foot(index) {
+    const [one, other] = this.spots.get(index);
+    return this.onScreen(this.inSpace([one, other, FLOOR]));
+  }
+
+  spot(event) {
+    const box = this.svg.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
+  }
+
+  grab(event) {
+    if (event.button) return;
+    this.held = { ...this.spot(event), ...this.turned };
+    this.svg.setPointerCapture(event.pointerId);
+  }
+
+  move(event) {
+    const { x, y } = this.spot(event);
+    if (!this.held) {
+      this.tell(this.nearest(x, y));
+      return;
+    }
+    this.turn(this.held.yaw - (x - this.held.x) * A_PIXEL, this.held.pitch + (y - this.held.y) * A_PIXEL);
+  }
+
+  drop(event) {
+    const from = this.held;
+    this.held = null;
+    const { x, y } = this.spot(event);
+    if (!from || Math.hypot(x - from.x, y - from.y) > 4) return;
+    const index = this.nearest(x, y);
+    if (index !== undefined) openDetails(index);
+  }
+
+  press(event) {
+    const turn = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!turn) return;
+    this.turn(this.turned.yaw + turn[0] * A_KEY, this.turned.pitch + turn[1] * A_KEY);
+    event.preventDefault();
+  }
+
+  turn(yaw, pitch) {
+    this.turned = { yaw, pitch: Math.max(0, Math.min(Math.PI / 2, pitch)) };
+    this.draw();
+  }
+
+  nearest(x, y) {
+    const near = [...this.spots.keys()].filter((index) => state.kept[index]).map((index) => {
+      const [left, top] = this.at(index);
+      return [Math.hypot(left - x, top - y), index];
+    });
+    return near.filter(([distance]) => distance < NEAR).sort((a, b) => a[0] - b[0])[0]?.[1];
+  }
+
+  tell(index) {
+    this.tip.hidden = index === undefined;
+    if (this.tip.hidden) return;
+    const [left, top] = this.at(index);
+    const [title, ...lines] = wordsOf(index);
+    this.tip.replaceChildren(html("b", {}, title), ...lines.map((line) => html("div", {}, line)));
+    const right = left > this.host.clientWidth / 2;
+    this.tip.style.left = right ? "" : `${left + 14}px`;
+    this.tip.style.right = right ? `${this.host.clientWidth - left + 14}px` : "";
+    this.tip.style.top = `${Math.max(4, Math.min(top - 20, this.host.clientHeight - this.tip.offsetHeight - 4))}px`;
+  }
+}
