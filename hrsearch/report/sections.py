@@ -95,7 +95,10 @@ def _in_space(drawn: Collection[str]) -> Markup | None:
     """The front over two costs at once; folded away, for the plane above says most."""
     if "front_in_space" not in drawn:
         return None
-    words = "Drag, or use the arrow keys, to turn it; a thin line leads from each network of the front to the floor."
+    words = (
+        "Drag, or use the arrow keys, to turn it; a thin line leads from each network of the front to the floor. "
+        "Published networks beyond all that were drawn are left out."
+    )
     figure = element("div", element("p", words, class_="note"), _figures(drawn, ["front_in_space"]))
     return element("details", element("summary", "In three dimensions"), figure, class_="solid")
 

@@ -6,10 +6,17 @@ const A_KEY = Math.PI / 24;
 const FLOOR = -1; // the cube goes from -1 to 1 on each axis
 const BASES = [[1, 0, 0], [0, 0, 1], [0, 1, 0]]; // the third column stands upright
 
+// The range of what was drawn: a published network ten times as dear would leave a corner to all others.
+function drawnAxis(key) {
+  const axis = axisOf(key);
+  const values = axis.values.filter((_, index) => !(index in DATA.known));
+  return values.some((value) => value !== null) ? { ...axis, ...rangeOf(values, axis.best === "minimize") } : axis;
+}
+
 class Solid {
   constructor(host, { axes: keys, view }) {
     [this.host, this.keys, this.view] = [host, keys, view];
-    this.turned = { yaw: -0.62, pitch: 0.42 };
+    this.turned = { yaw: 0.62, pitch: 0.42 }; // costs that grow together lie across the view
     this.svg = svg("svg", { class: "plane solid", tabindex: 0, role: "application" });
     this.tip = html("div", { class: "tip", role: "status", hidden: "" });
     host.append(this.svg, this.tip);
@@ -24,10 +31,11 @@ class Solid {
   draw() {
     const [width, height] = [this.host.clientWidth, this.host.clientHeight];
     if (!width || !height) return;
-    this.middle = { x: width / 2, y: height / 2, size: Math.min(width, height * 1.25) / 3.9 };
-    this.axes = this.keys.map((key) => axisOf(key));
+    this.middle = { x: width / 2, y: height / 2 - 8, size: Math.min((width - 130) / 2.83, (height - 90) / 3) };
+    this.axes = this.keys.map(drawnAxis);
     const scales = this.axes.map((axis) => scaleOf(axis, -1, 1));
-    const known = EVERY.filter((index) => this.axes.every(({ values }) => values[index] !== null));
+    const isInside = (index) => this.axes.every(({ values, low, high }) => values[index] !== null && values[index] >= low && values[index] <= high);
+    const known = EVERY.filter(isInside);
     const place = (index) => this.axes.map((axis, each) => scales[each].at(axis.values[index]));
     this.spots = new Map(known.map((index) => [index, place(index)]));
     this.at = (index) => this.onScreen(this.inSpace(this.spots.get(index)));
@@ -67,8 +75,8 @@ class Solid {
       const [aside, anchor] = upright ? [-10, "end"] : [0, "middle"];
       return svg("text", { class: role, x: x + aside, y: y + (upright ? 4 : role ? 32 : 16), "text-anchor": anchor }, words);
     };
-    const [low, high] = [axis.low, axis.high].map((value) => shown(axis.form, Number(value.toPrecision(2))));
-    return [write(-1, low), write(1, high), write(0, upright ? axis.title : axis.label, "title")];
+    const scale = scaleOf(axis, -1, 1);
+    return [...[-0.7, 0.7].map((share) => write(share, shown(axis.form, scale.value(share)))), write(0, axis.title, "title")];
   }
 
   painted(known) {
