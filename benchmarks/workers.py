@@ -88,7 +88,8 @@ def cost_of(arch: Arch) -> Cost:
 def simulate(options: argparse.Namespace, folder: Path, sampler: str, budget: int, workers: int) -> Simulated:
     """Search with the driver until the study in `folder` holds `budget` candidates."""
     runner = load_runner("laptop")
-    search = runner.search.model_copy(update={"sampler": sampler, "limits": ()})
+    asked = {"sampler": sampler, "limits": (), "draws": options.draws}
+    search = runner.search.model_copy(update=asked)
     runner = runner.model_copy(update={"engine": Engine(kind="inline"), "search": search})
     pool = Simulated(workers, options.seconds)
     ENGINES["inline"] = lambda engine, setup: pool
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=3000)
     parser.add_argument("--space", default="hrvit")
     parser.add_argument("--sampler", default="evolve")
+    parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     profile = cProfile.Profile()

@@ -172,9 +172,12 @@ def _volume(gains: Rows) -> float:
 
 
 def _contributions(shares: Rows) -> list[float]:
-    """What each row of a front adds to the volume of the others."""
-    total = _volume(_front(shares))
-    return [total - _volume(_front(np.delete(shares, index, axis=0))) for index in range(len(shares))]
+    """What each row of a front adds to the volume of the others: its box without what they cover of it.
+
+    Cut to the box of a row, most of the others are covered by a few.
+    """
+    cut = [np.minimum(np.delete(shares, index, axis=0), row) for index, row in enumerate(shares)]
+    return [float(row.prod()) - _volume(_front(others)) for row, others in zip(shares, cut, strict=True)]
 
 
 def _area(gains: Rows) -> float:

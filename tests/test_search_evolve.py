@@ -80,6 +80,6 @@ def test_before_anything_is_known_it_draws_at_random() -> None:
 
 def test_parents_are_the_front_and_what_lies_behind_it() -> None:
     points = [(-float(index), float(index)) for index in range(50)]  # each is beaten by all before it
-    ranked = evolve._ranked(points, ["maximize", "minimize"])
+    ranked = evolve._ranked(tuple(points), ("maximize", "minimize"))
     assert ranked == [(index, index) for index in range(PARENTS)]
-    assert evolve._ranked([(float("nan"), 1.0)], ["maximize", "minimize"]) == [(0, 0)]
+    assert evolve._ranked(((float("nan"), 1.0),), ("maximize", "minimize")) == [(0, 0)]

@@ -5,6 +5,7 @@ For budgets of thousands: a proposal takes milliseconds, however many trials the
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -53,8 +54,8 @@ class EvolveSampler(BaseSampler):
         return self._random.choice(param_distribution.choices)
 
     def _child(self, trained: Sequence[FrozenTrial], study: Study) -> dict[str, Any]:
-        directions = [direction.name.lower() for direction in study.directions]
-        ranked = _ranked([trial.values for trial in trained], directions)
+        directions = tuple(direction.name.lower() for direction in study.directions)
+        ranked = _ranked(tuple(tuple(trial.values) for trial in trained), directions)
         one, other = (trained[self._winner(ranked)] for _ in range(2))
         child = dict(one.params)
         if self._random.random() < CROSSED:
@@ -70,8 +71,12 @@ class EvolveSampler(BaseSampler):
         return min((self._random.choice(ranked) for _ in range(2)), key=lambda one: one[0])[1]
 
 
-def _ranked(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[tuple[int, int]]:
-    """Rank and index of the best points, front after front until there are enough parents."""
+@lru_cache(maxsize=4)
+def _ranked(points: tuple[tuple[float, ...], ...], directions: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Rank and index of the best points, front after front until there are enough parents.
+
+    Remembered, because all draws for a proposal are made from the same ones.
+    """
     left, ranked, rank = list(range(len(points))), list[tuple[int, int]](), 0
     while left and len(ranked) < PARENTS:
         front = {left[place] for place in non_dominated([points[index] for index in left], directions)}
