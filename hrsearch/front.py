@@ -4,7 +4,7 @@ Points are rows of one value per objective; directions say "maximize" or "minimi
 finite (NaN, infinite) is no measurement: its point is on no front, dominates nothing and adds no volume.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,16 +68,34 @@ def best_first(points: Points, directions: Sequence[str]) -> list[int]:
     The volume is measured in shares of the range of all points (`ranges_of`); of equals the first comes first. Points
     that are not finite come last.
     """
-    gains = _gains(points, directions)
-    finite = np.isfinite(gains).all(axis=1)
-    order, left = [], np.flatnonzero(finite).tolist()
-    placed = shares(points, ranges_of(points, directions)) if left else gains
+    order = [index for front in _fronts(points, directions) for index in _sorted(front, front, points, directions)]
+    return [*order, *sorted(set(range(len(points))) - set(order))]
+
+
+def best_of(points: Points, directions: Sequence[str], among: Collection[int]) -> int:
+    """The one of these indices that comes first in `best_first`, without putting all others in order."""
+    for front in _fronts(points, directions):
+        chosen = [index for index in front if index in among]
+        if chosen:
+            return _sorted(chosen, front, points, directions)[0]
+    return min(among)
+
+
+def _fronts(points: Points, directions: Sequence[str]) -> Iterator[list[int]]:
+    """The front, that of what is left without it, and so on."""
+    left = np.flatnonzero(np.isfinite(_gains(points, directions)).all(axis=1)).tolist()
     while left:
         front = [left[place] for place in non_dominated([points[index] for index in left], directions)]
-        added = dict(zip(front, _contributions(placed[front]), strict=True))
-        order += sorted(front, key=lambda index: (-added[index], index))
-        left = [index for index in left if index not in added]
-    return [*order, *np.flatnonzero(~finite).tolist()]
+        yield front
+        left = sorted(set(left) - set(front))
+
+
+def _sorted(chosen: Sequence[int], front: Sequence[int], points: Points, directions: Sequence[str]) -> list[int]:
+    """Some of a front's indices, those first that add most to the hypervolume of the others."""
+    placed = shares([points[index] for index in front], ranges_of(points, directions))
+    place_of = {index: place for place, index in enumerate(front)}
+    added = {index: _contribution(placed, place_of[index]) for index in chosen}
+    return sorted(chosen, key=lambda index: (-added[index], index))
 
 
 def knee(points: Points, directions: Sequence[str]) -> int:
@@ -171,13 +189,13 @@ def _volume(gains: Rows) -> float:
     )
 
 
-def _contributions(shares: Rows) -> list[float]:
-    """What each row of a front adds to the volume of the others: its box without what they cover of it.
+def _contribution(shares: Rows, place: int) -> float:
+    """What a row of a front adds to the volume of the others: its box without what they cover of it.
 
-    Cut to the box of a row, most of the others are covered by a few.
+    Cut to its box, most of the others are covered by a few.
     """
-    cut = [np.minimum(np.delete(shares, index, axis=0), row) for index, row in enumerate(shares)]
-    return [float(row.prod()) - _volume(_front(others)) for row, others in zip(shares, cut, strict=True)]
+    others = np.minimum(np.delete(shares, place, axis=0), shares[place])
+    return float(shares[place].prod()) - _volume(_front(others))
 
 
 def _area(gains: Rows) -> float:

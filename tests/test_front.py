@@ -1,7 +1,7 @@
 """Fronts, volumes and knees against brute-force twins and Optuna's own."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from optuna._hypervolume import compute_hypervolume
 
 from hrsearch.front import (
     Range,
+    best_first,
+    best_of,
     hypervolume,
     hypervolume_growth,
     knee,
@@ -175,3 +177,32 @@ def test_wrong_direction_or_length_is_refused() -> None:
         non_dominated([(1.0,)], ["max"])
     with pytest.raises(ValueError, match="one value for each of 2"):
         non_dominated([(1.0,)], MINIMIZE_TWO)
+
+
+@patient
+@given(problems(), st.data())
+def test_the_best_of_some_comes_first_among_them(
+    problem: tuple[list[list[float]], list[str]], data: st.DataObject
+) -> None:
+    points, directions = problem
+    if points:
+        among = data.draw(st.sets(st.integers(0, len(points) - 1), min_size=1))
+        order = best_first(points, directions)
+        assert best_of(points, directions, among) == next(index for index in order if index in among)
+
+
+@patient
+@given(problems())
+def test_within_a_front_those_come_first_that_add_most(problem: tuple[list[list[float]], list[str]]) -> None:
+    """Against the volume of all without each."""
+    points, directions = problem
+    front = [points[index] for index in non_dominated(points, directions)]
+    if front:
+        ranges = ranges_of(front, directions)
+        whole = hypervolume_growth(front, directions, ranges)[-1]
+        added = [
+            whole - (hypervolume_growth([*front[:place], *front[place + 1 :]], directions, ranges) or [0.0])[-1]
+            for place in range(len(front))
+        ]
+        in_order = [added[index] for index in best_first(front, directions)]
+        assert all(first >= second - 1e-9 for first, second in pairwise(in_order))

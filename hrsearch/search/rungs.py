@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from hrsearch.front import best_first
+from hrsearch.front import best_first, best_of
 from hrsearch.objective import Objective
 from hrsearch.study import is_waiting
 
@@ -42,7 +42,9 @@ class Ladder:
                 return known
             drawn = [trial for trial in judged if not _is_known(trial)]
             if waiting and gone_on < int(len(drawn) / self.eta):
-                return next(trial for trial in self.best_first(judged, rung) if waits_at(trial, rung))
+                points, directions = self._points(judged, rung)
+                among = {place for place, trial in enumerate(judged) if waits_at(trial, rung)}
+                return judged[best_of(points, directions, among)]
         return None
 
     def is_through(self, attributes: Mapping[str, Any]) -> bool:
@@ -65,11 +67,14 @@ class Ladder:
 
     def best_first(self, judged: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
         """Trials that were judged at a rung, by their scores or their training losses there, and their costs."""
-        directions = [objective.direction for objective in self.objectives]
+        return [judged[index] for index in best_first(*self._points(judged, rung))]
+
+    def _points(self, judged: Sequence[FrozenTrial], rung: int) -> tuple[list[list[float]], list[str]]:
+        """What trials are compared by at a rung, and the directions of that."""
         found = [_rungs(trial)[rung] for trial in judged]
         qualities = [-one["loss"] if self.by == "loss" else one["value"] for one in found]
         points = [self._values(trial.user_attrs, each) for trial, each in zip(judged, qualities, strict=True)]
-        return [judged[index] for index in best_first(points, directions)]
+        return points, [objective.direction for objective in self.objectives]
 
     def expected_values(self, trials: Sequence[FrozenTrial]) -> dict[int, list[float]]:
         """What the last rung should say of the trials that were judged at an earlier one only, by their number."""
