@@ -48,11 +48,11 @@ class Evaluate:
             broken = None if candidate.known else self._broken(known)
             if broken:
                 return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
-        checkpoint = checkpoint_path(candidate.folder, candidate.number) if proxy.rungs else None
+        checkpoint = checkpoint_path(candidate.folder, candidate.number) if len(proxy.ladder) > 1 else None
         score = train_proxy(
             network, data, proxy, seed=candidate.seed, device=device, rung=candidate.rung, checkpoint=checkpoint
         )
-        if candidate.rung == len(proxy.rungs):
+        if candidate.rung == len(proxy.ladder) - 1:
             write_weights(weights_path(candidate.folder, candidate.number), network)
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 

@@ -64,7 +64,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Score:
-    """The outcome of proxy training: `value` in [0, 1], higher is better."""
+    """The outcome of proxy training: `value` in [0, 1], higher is better.
+
+    After no steps it is what a zero-cost proxy says, in that one's own units, and the loss its negative.
+    """
 
     value: float
     metric: str

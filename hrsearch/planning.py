@@ -123,9 +123,8 @@ def forecast(
 
 def steps_of(proxy: Proxy, eta: float) -> float:
     """Steps of training that a candidate takes in the mean: all do the first rung, one in eta the second."""
-    ladder = (*proxy.rungs, proxy.steps)
-    begins = (0, *(trunk_of(steps) for steps in proxy.rungs))
-    return sum((end - begin) / eta**rung for rung, (begin, end) in enumerate(zip(begins, ladder, strict=True)))
+    begins = (0, *map(trunk_of, proxy.ladder[:-1]))
+    return sum((end - begin) / eta**rung for rung, (begin, end) in enumerate(zip(begins, proxy.ladder, strict=True)))
 
 
 def lines_of(found: Forecast) -> Iterator[str]:

@@ -10,6 +10,7 @@ from hrsearch.arch import Arch
 from hrsearch.document import Document, shipped
 from hrsearch.errors import InputError, suggestion
 from hrsearch.objective import objective_of, parse_limit
+from hrsearch.registry import ZERO_COST
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -41,6 +42,7 @@ class Proxy(Section):
     batch: Positive = 16
     steps: Positive = 160
     rungs: tuple[Positive, ...] = ()  # steps after which candidates are compared and most of them let go
+    screen: str | None = None  # a zero-cost proxy by which they are compared before that, untrained
     warmup: Annotated[int, Field(ge=0)] = 30  # steps of linear warm-up
     optimizer: Literal["muon", "adamw"] = "muon"  # Muon where channels mix, AdamW elsewhere; or AdamW alone
     rate: Annotated[float, Field(gt=0)] = 6e-3  # peak learning rate
@@ -64,7 +66,14 @@ class Proxy(Section):
             raise ValueError("rungs need schedule: stable, which can be gone on from before its decay")
         if self.rungs and self.warmup > trunk_of(self.rungs[0]):
             raise ValueError(f"the first rung's {self.rungs[0]} steps are too few for {self.warmup} of warm-up")
+        if self.screen is not None:
+            ZERO_COST[self.screen]
         return self
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """Steps of training at every rung, the last one in full; 0 where candidates are screened untrained."""
+        return (*(() if self.screen is None else (0,)), *self.rungs, self.steps)
 
 
 class Measure(Section):

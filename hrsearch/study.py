@@ -224,7 +224,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "name": trial.name,
         "state": trial.state,
         "reason": attributes.get("reason"),
-        "score": score.get("value"),
+        "score": score.get("value") if score.get("steps", 1) else None,  # a zero-cost proxy says none
         "flops": attributes.get("flops"),
         "latency_ms": latency.get("median_ms"),
         "latency_low_ms": latency.get("low_ms"),

@@ -80,6 +80,18 @@ def test_by_loss_a_line_through_those_in_full_says_what_others_would_score() -> 
     assert few[9] == pytest.approx([0.2 + 0.5, 100])
 
 
+def test_what_a_zero_cost_proxy_says_is_no_score() -> None:
+    """Its units are its own: until there are enough trained in full for a line through them, nothing is expected."""
+    screened = Ladder(2, 3.0, LADDER.objectives, screens=True)
+    full = [trial_at(number, 1e6 * number, 0.1 * number) for number in range(1, 7)]
+    for trial in full:
+        trial.user_attrs["rungs"][0]["loss"] = -trial.user_attrs["rungs"][0]["value"]
+    stopped = trial_at(9, 2.5e6)
+    stopped.user_attrs["rungs"][0]["loss"] = -2.5e6
+    assert screened.expected_values([*full, stopped])[9] == pytest.approx([0.25, 100])
+    assert screened.expected_values([*full[:3], stopped]) == {}
+
+
 def test_the_highest_rung_goes_first() -> None:
     low = [trial_at(number, 0.1 * number) for number in range(3)]
     high = [trial_at(3 + number, 0.5, 0.6 + 0.1 * number) for number in range(3)]

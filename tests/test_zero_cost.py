@@ -1,19 +1,22 @@
 """Zero-cost proxies against values worked out by hand, and on networks of all families."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from archs import part
+from test_readme import SPACE
 from torch import Tensor, nn
 
+from hrsearch.api import search
 from hrsearch.arch import Arch, Branch, Stage
 from hrsearch.build import build
 from hrsearch.errors import InputError
 from hrsearch.proxy import proxy_data
 from hrsearch.proxy.zero import Probe, naswot, probe_of, synflow, zico
 from hrsearch.registry import BLOCKS, HEADS, LINKS, ZERO_COST
-from hrsearch.runner import Proxy
+from hrsearch.runner import Proxy, Runner
 
 HEAD = part(HEADS, "segformer", width=16)
 
@@ -93,3 +96,37 @@ def test_the_registry_names_what_there_is() -> None:
     assert list(ZERO_COST) == ["naswot", "synflow", "zico"]
     with pytest.raises(InputError, match="did you mean 'synflow'"):
         ZERO_COST["sinflow"]
+
+
+SCREENED = """
+proxy: {image: 32, batch: 8, steps: 9, rungs: [3], screen: synflow, warmup: 1, train_images: 64, val_images: 16}
+measure: {image: [64, 64], seconds: 0.1}
+search: {control: 0}
+engine: {kind: inline}
+"""
+
+
+def test_a_screen_lets_few_of_the_untrained_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole road: the search, its report, and the trust card over all three rungs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runner.yaml").write_text(SCREENED)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study = search("space.yaml", "runner.yaml", 9, name="study")
+    judged = [trial for trial in study.record.trials if trial.attributes.get("rungs")]
+    assert [len(judged), sum(len(one.attributes["rungs"]) > 1 for one in judged), len(study.record.trained)] == [
+        9,
+        3,
+        1,
+    ]
+    first = [trial.attributes["rungs"][0] for trial in judged]
+    assert {(one["metric"], one["steps"], one["value"] + one["loss"]) for one in first} == {("synflow", 0, 0.0)}
+    assert len({one["value"] for one in first}) > 1
+    assert bool((study.trials["score"].dropna() <= 1).all())  # what synflow says is no score
+    assert "0 (synflow)" in study.report().read_text(encoding="utf-8")
+    card = study.calibrate(5, times=2)
+    assert card.proxy[0].name == "synflow, untrained (rung 0)"
+
+
+def test_a_screen_that_does_not_exist_is_told_at_once() -> None:
+    with pytest.raises(InputError, match="zero-cost proxy 'synflo' does not exist; did you mean 'synflow'"):
+        Runner.model_validate({"proxy": {"screen": "synflo"}})

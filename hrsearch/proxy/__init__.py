@@ -1,18 +1,21 @@
 """Proxy training: a short schedule on small images whose score ranks candidates as long training would."""
 
+import math
 import time
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from hrsearch.errors import InputError
+from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.objective import Score
 from hrsearch.proxy.checkpoint import read_state, restore, state_of, write_state
 from hrsearch.proxy.data import Dataset, load_dataset
 from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import Learner, learn, learner_of, memory_watched, validate
 from hrsearch.proxy.tasks import LEARNING
+from hrsearch.proxy.zero import probe_of
+from hrsearch.registry import ZERO_COST
 from hrsearch.runner import Proxy, trunk_of
 
 
@@ -43,8 +46,10 @@ def train_proxy(
     A loss that is not finite and memory that runs out raise CandidateFailed, predictions of another shape InputError.
     """
     begin = time.perf_counter()
-    ladder = (*proxy.rungs, proxy.steps)
+    ladder = proxy.ladder
     rung = len(ladder) - 1 if rung is None else rung
+    if ladder[rung] == 0:
+        return _untrained(network, data, proxy, seed)
     plan = proxy.model_copy(update={"steps": ladder[rung]})
     losses = []
     with memory_watched():
@@ -67,6 +72,16 @@ def train_proxy(
         seed=seed,
         loss=sum(tail) / len(tail),
     )
+
+
+def _untrained(network: nn.Module, data: Dataset, proxy: Proxy, seed: int) -> Score:
+    """What the zero-cost proxy that screens says of the network; a value that is not finite fails the candidate."""
+    begin = time.perf_counter()
+    value = float(ZERO_COST[str(proxy.screen)](network, probe_of(data, proxy, seed)))
+    if not math.isfinite(value):
+        raise CandidateFailed(f"{proxy.screen} is {value}")
+    seconds = time.perf_counter() - begin
+    return Score(value, str(proxy.screen), rung=0, steps=0, images=0, seconds=seconds, seed=seed, loss=-value)
 
 
 def _gone_on(learner: Learner, checkpoint: Path | None, seed: int) -> int:

@@ -165,7 +165,7 @@ def rungs(record: Record) -> Figure | None:
     """The score of every candidate after each rung: who went on, and who was let go."""
     groups: dict[str, list[Trial]] = {"judged": [], "front": [], "published": []}
     for trial in record.trials:
-        if len(trial.attributes.get("rungs") or ()) > 0:
+        if any(score["steps"] for score in trial.attributes.get("rungs") or ()):
             role = "front" if trial.state == "trained" else "judged"
             groups["published" if trial.attributes.get("known") else role].append(trial)
     if not any(len(trial.attributes["rungs"]) > 1 for group in groups.values() for trial in group):
@@ -225,7 +225,8 @@ def _growth(record: Record, trials: list[Trial], across: list[float], axis: Axis
 
 def _curves(role: str, name: str, trials: Sequence[Trial]) -> list[Trace]:
     """One line with gaps for all trials, and a point at every last rung."""
-    curves = [[(score["steps"], score["value"]) for score in trial.attributes["rungs"]] for trial in trials]
+    scores = ([score for score in trial.attributes["rungs"] if score["steps"]] for trial in trials)
+    curves = [[(score["steps"], score["value"]) for score in curve] for curve in scores]
     x = [step for curve in curves for step in (*(step for step, _ in curve), None)]
     y = [value for curve in curves for value in (*(value for _, value in curve), None)]
     ends = [curve[-1] for curve in curves]

@@ -112,7 +112,9 @@ def _kinds(trials: Sequence[Trial]) -> list[str]:
 def _inside(trial: Trial, task: str, plugins: Sequence[str]) -> dict[str, Any]:
     known = trial.attributes
     bill = {name: known[name] for name in ("flops_by_place", "ms_by_place") if known.get(name)}
-    rungs = [[one["steps"], one["value"]] for one in known.get("rungs") or () if math.isfinite(one["value"])]
+    rungs = [
+        [one["steps"], one["value"]] for one in known.get("rungs") or () if one["steps"] and math.isfinite(one["value"])
+    ]
     arch = arch_of(trial)
     text = _yaml(trial, task, plugins) if arch else ""
     return {"arch": known.get("arch"), "yaml": text, "knobs": _texts(trial), **bill, "rungs": rungs}

@@ -1,6 +1,7 @@
 """The funnel of the rungs: how many were judged at each, how many went on, and whether a rung foretold the next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,7 @@ def _row(trials: Sequence[Trial], rung: int) -> Markup:
     on = [trial for trial in judged if len(trial.attributes["rungs"]) > rung + 1]
     ended = [trial for trial in judged if trial not in on]
     cells: list[str | int] = [
-        f"{judged[0].attributes['rungs'][rung]['steps']:,}" if judged else NOTHING,
+        _training(judged[0].attributes["rungs"][rung]) if judged else NOTHING,
         len(judged),
         len(on),
         sum(trial.state == "stopped" for trial in ended),
@@ -44,6 +45,10 @@ def _row(trials: Sequence[Trial], rung: int) -> Markup:
         tau_text(tau_between(on, rung)),
     ]
     return element("tr", element("th", str(rung), scope="row"), [element("td", cell) for cell in cells])
+
+
+def _training(score: Mapping[str, Any]) -> str:
+    return f"{score['steps']:,}" if score["steps"] else f"0 ({score['metric']})"
 
 
 def tau_between(trials: Sequence[Trial], rung: int) -> float | None:

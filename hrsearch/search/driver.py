@@ -104,8 +104,9 @@ def drive(
     """
     objectives = tuple(objective_of(name) for name in runner.search.objectives)
     limits = tuple(parse_limit(text) for text in runner.search.limits)
-    asked, rungs = runner.search, len(runner.proxy.rungs) + 1
-    ladder = Ladder(rungs, asked.eta, objectives, asked.told, asked.rungs_by) if rungs > 1 else None
+    asked, rungs = runner.search, len(runner.proxy.ladder)
+    screens = runner.proxy.screen is not None
+    ladder = Ladder(rungs, asked.eta, objectives, asked.told, asked.rungs_by, screens) if rungs > 1 else None
     how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), reaching(folder), ExitStack() as stack:

@@ -30,6 +30,7 @@ class Ladder:
     objectives: tuple[Objective, ...]
     told: Literal["expected", "measured", "nothing"] = "expected"  # to the sampler, of those that went no further
     by: Literal["score", "loss"] = "score"  # what stands for the quality at a rung: the score, or how low the loss is
+    screens: bool = False  # whether the first rung is a zero-cost proxy, in units of its own
 
     def promoted(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """The waiting trial that is to be trained to its next rung now, those of the highest rung first."""
@@ -84,22 +85,26 @@ class Ladder:
         found = {}
         for trial in trials:
             scores = _rungs(trial)
-            if scores and trial.state in (TrialState.RUNNING, TrialState.PRUNED) and len(scores) < self.rungs:
-                found[trial.number] = self._values(trial.user_attrs, last[len(scores) - 1](scores[-1]))
+            expected = last[len(scores) - 1] if 0 < len(scores) < self.rungs else None
+            if expected and trial.state in (TrialState.RUNNING, TrialState.PRUNED):
+                found[trial.number] = self._values(trial.user_attrs, expected(scores[-1]))
         return found
 
-    def _last_score(self, trials: Sequence[FrozenTrial], rung: int) -> Callable[[Mapping[str, Any]], float]:
-        """What a `Score` at a rung lets expect of the last one.
+    def _last_score(self, trials: Sequence[FrozenTrial], rung: int) -> Callable[[Mapping[str, Any]], float] | None:
+        """What a `Score` at a rung lets expect of the last one; None where nothing can be said of it.
 
         By loss: the line through those that went all the way. They were chosen by that loss, which leaves the line of
         the score on it where it is. By score, or before there are enough: its own, and the median gains from here on.
         """
         through = [scores for scores in map(_rungs, trials) if len(scores) == self.rungs]
-        if self.told == "expected" and self.by == "loss" and len(through) >= ENOUGH:
+        untrained = self.screens and rung == 0
+        if self.told == "expected" and (self.by == "loss" or untrained) and len(through) >= ENOUGH:
             losses = [scores[rung]["loss"] for scores in through]
             if len(set(losses)) > 1:
                 line = statistics.linear_regression(losses, [scores[-1]["value"] for scores in through])
                 return lambda score: line.intercept + min(line.slope, 0.0) * score["loss"]
+        if untrained:
+            return None
         above = range(rung, self.rungs - 1)
         gains = sum(_gain(trials, each) for each in above) if self.told == "expected" else 0.0
         return lambda score: float(score["value"]) + gains

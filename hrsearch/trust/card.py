@@ -169,9 +169,11 @@ def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
         if len(judged) < FEWEST:
             return
         part = sample.only(judged)
-        steps = rungs_of(part.trials[0])[rung].get("steps", 0)
+        told = rungs_of(part.trials[0])[rung]
         what = "training loss" if _is_by_loss(record, rung) else "score"
-        name = f"{what} after {steps:,} steps" + (f" (rung {rung})" if rungs > 1 else "")
+        steps = told.get("steps", 0)
+        name = f"{what} after {steps:,} steps" if steps else f"{told.get('metric')}, untrained"
+        name += f" (rung {rung})" if rungs > 1 else ""
         yield _row(name, np.array([_quality(record, trial, rung) for trial in part.trials]), part, _strongest(part))
 
 
@@ -184,7 +186,8 @@ def _quality(record: Record, trial: Trial, rung: int) -> float:
 def _is_by_loss(record: Record, rung: int) -> bool:
     """Whether candidates were compared by their training loss there; at the last rung it is the score."""
     runner = record.attributes.get("runner") or {}
-    last = len(runner.get("proxy", {}).get("rungs") or ())
+    proxy = runner.get("proxy", {})
+    last = len(proxy.get("rungs") or ()) + bool(proxy.get("screen"))
     return rung < last and runner.get("search", {}).get("rungs_by", "score") == "loss"
 
 
