@@ -16,7 +16,7 @@ from hrsearch.errors import InputError
 from hrsearch.proxy import proxy_data
 from hrsearch.proxy.zero import Probe, naswot, probe_of, synflow, zico
 from hrsearch.registry import BLOCKS, HEADS, LINKS, ZERO_COST
-from hrsearch.runner import Proxy, Runner
+from hrsearch.runner import Proxy, load_runner
 
 HEAD = part(HEADS, "segformer", width=16)
 
@@ -127,6 +127,7 @@ def test_a_screen_lets_few_of_the_untrained_go_on(tmp_path: Path, monkeypatch: p
     assert card.proxy[0].name == "synflow, untrained (rung 0)"
 
 
-def test_a_screen_that_does_not_exist_is_told_at_once() -> None:
+def test_a_screen_that_does_not_exist_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "runner.yaml").write_text("proxy: {screen: synflo}")
     with pytest.raises(InputError, match="zero-cost proxy 'synflo' does not exist; did you mean 'synflow'"):
-        Runner.model_validate({"proxy": {"screen": "synflo"}})
+        load_runner(tmp_path / "runner.yaml")
