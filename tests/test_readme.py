@@ -1,5 +1,6 @@
 """Every command of the README runs: in its order, in one folder, on a tiny space and with tiny budgets."""
 
+import json
 import re
 import shlex
 import shutil
@@ -10,10 +11,12 @@ import pytest
 import torch
 import trees
 from recipe import recipe_weights
+from safetensors.torch import load_file
 
 from hrsearch.build import build
 from hrsearch.cli import main
 from hrsearch.space import load_arch
+from hrsearch.train.recipe import load_recipe
 
 README = Path(__file__).parents[1] / "README.md"
 SPACE = """
@@ -114,3 +117,21 @@ def test_the_others_are_run_elsewhere() -> None:
     for command, file in ELSEWHERE.items():
         assert command in text
         assert (Path(__file__).parent / file).is_file()
+
+
+def test_the_product_is_what_training_made_of_the_winner(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """After the commands above."""
+    trained, product = home / "winner" / "run", home / "product"
+    ours, theirs = load_file(product / "weights.safetensors"), load_file(trained / "best.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    told = json.loads((trained / "trained.json").read_text(encoding="utf-8"))
+    numbers = json.loads((product / "numbers.json").read_text(encoding="utf-8"))
+    assert (numbers["classes"], numbers["score"]["value"]) == (told["classes"], told["value"])
+    assert "steps of `hrsearch train`" in (product / "README.md").read_text(encoding="utf-8")
+    assert load_recipe(product / "train.yaml", arch=load_arch(product / "arch.yaml"), task="segment").steps == 2
+    assert run("export winner/ --to winner/") == 2
+    assert "holds the training itself; choose another folder" in capfd.readouterr().err
+    shutil.rmtree(trained)
+    assert run("export winner/ --to other/") == 2
+    assert "was not trained; first: hrsearch train winner" in capfd.readouterr().err

@@ -117,7 +117,9 @@ def compare(
 
 @app.command()
 def export(
-    study: StudyName,
+    study: Annotated[
+        str, typer.Argument(help="A study: its name below studies/, or its folder; or a winner's folder, once trained.")
+    ],
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
     on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
@@ -131,18 +133,23 @@ def export(
 ) -> None:
     """Write a winner to a folder: its architecture, weights, training recipe and numbers, and other formats of it.
 
+    Of a folder that was exported and trained: what training has made of it.
+
     Every file is run and held against the network; one that computes something else: exit code 1.
     """
-    from hrsearch.export import ExportFailed
+    from hrsearch.export import ExportFailed, export_trained, is_winner
     from hrsearch.export import export as write
     from hrsearch.study import read_study
     from hrsearch.targets import on_target
     from hrsearch.trust import to_pick_from
 
-    record = read_study(folder_at(study, storage))
     try:
-        there = on_target(record, on) if on else record
-        folder = write(to_pick_from(there, pick), pick, to, formats or ())
+        if is_winner(Path(study)):
+            folder = export_trained(Path(study), to, formats or ())
+        else:
+            record = read_study(folder_at(study, storage))
+            there = on_target(record, on) if on else record
+            folder = write(to_pick_from(there, pick), pick, to, formats or ())
     except ExportFailed as error:
         typer.echo(f"hrsearch: {error}", err=True)
         raise typer.Exit(1) from None

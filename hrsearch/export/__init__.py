@@ -16,12 +16,25 @@ from hrsearch.export.check import run_check, write_check
 from hrsearch.export.native import numbers_of
 from hrsearch.export.readme import readme_of
 from hrsearch.export.target import ExportFailed, Target
+from hrsearch.export.trained import is_winner, trained_winner
 from hrsearch.export.winner import Winner
 from hrsearch.pick import pick
 from hrsearch.registry import EXPORTS
 from hrsearch.study import Record, Trial
 
-__all__ = ["ExportFailed", "export", "mmseg", "native", "onnx", "pick", "pt2", "standalone", "timm"]
+__all__ = [
+    "ExportFailed",
+    "export",
+    "export_trained",
+    "is_winner",
+    "mmseg",
+    "native",
+    "onnx",
+    "pick",
+    "pt2",
+    "standalone",
+    "timm",
+]
 
 MARK = "numbers.json"  # by which an export is known again
 NATIVE = "native"
@@ -36,11 +49,21 @@ def export(record: Record, choice: str, to: Path, formats: Sequence[str] = (NATI
     weights, or if the folder holds anything but an earlier export, which is replaced. What training has left there
     stays when the network is the same, and is an InputError when it is another one: its checkpoints would not fit.
     """
-    targets = _targets(formats)
     trial = pick(record, choice)
     if not trial.attributes.get("arch"):
         raise InputError(f"{trial.name} has no architecture in the study; it cannot be exported")
-    winner = Winner(record, trial)
+    return _exported(Winner(record, trial), to, _targets(formats))
+
+
+def export_trained(folder: Path, to: Path, formats: Sequence[str] = (NATIVE,)) -> Path:
+    """Write what `hrsearch train` has made of the winner in `folder` to the folder `to`, as `export` writes a trial."""
+    if to.resolve() == folder.resolve():
+        raise InputError(f"--to {to}: holds the training itself; choose another folder")
+    return _exported(trained_winner(folder), to, _targets(formats))
+
+
+def _exported(winner: Winner, to: Path, targets: dict[str, Target]) -> Path:
+    trial = winner.trial
     if winner.weights is None and len(targets) > 1:
         kept = "it keeps those of its front; pick one of these, or export native and train it"
         raise InputError(

@@ -74,6 +74,8 @@ class Native(Target):
             shutil.copyfile(path, folder / path.name)
         for name, text in (("arch.yaml", arch_yaml), ("train.yaml", train_yaml)):
             (folder / name).write_text(text(winner.record, winner.trial).rstrip() + "\n", encoding="utf-8")
+        if winner.trained:
+            shutil.copyfile(winner.trained.with_name("recipe.yaml"), folder / "train.yaml")  # what it was trained by
         return native_usage(winner)
 
 

@@ -19,7 +19,7 @@ README = """\
 {table}
 
 FLOPs are multiply-accumulates: one multiply-accumulate is one. Softmax, norms and activations are not counted.
-The score is that of a short training; it ranks networks and is no promise of what a full training reaches.
+{promise}
 
 ## The files
 
@@ -33,6 +33,8 @@ The score is that of a short training; it ranks networks and is no promise of wh
 Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images.
 
 {usages}"""
+PROMISE = "The score is that of a short training; it ranks networks and is no promise of what a full training reaches."
+TRAINED = "The score is the best over the validation images of `{data}` in {steps:,} steps of `hrsearch train`."
 NATIVE = """\
 Train it, in this folder:
 
@@ -69,10 +71,15 @@ def readme_of(winner: Winner, usages: Mapping[str, str], checked: Sequence[str])
         summary=_summary(record, trial),
         table=_table(trial),
         digest=trial.attributes.get("digest"),
-        weights=_weights(trial, proxy) if winner.weights else MISSING,
+        promise=TRAINED.format(**trial.attributes["score"]) if winner.trained else PROMISE,
+        weights=_trained_weights(trial) if winner.trained else _weights(trial, proxy) if winner.weights else MISSING,
         usages="\n".join(f"## {name}\n\n{usage}" for name, usage in usages.items()),
     )
     return text + (CHECKED.format(lines="\n".join(checked)) if checked else "")
+
+
+def _trained_weights(trial: Trial) -> str:
+    return f"those of the best validation while it was trained on `{_cell(trial.attributes['score']['data'])}`"
 
 
 def native_usage(winner: Winner) -> str:

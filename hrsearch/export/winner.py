@@ -23,6 +23,7 @@ class Winner:
 
     record: Record
     trial: Trial
+    trained: Path | None = None  # weights of a long training
 
     @property
     def title(self) -> str:
@@ -61,6 +62,8 @@ class Winner:
     @property
     def weights(self) -> Path | None:
         """The file of the weights, where the study has kept them: of the best seed where the score is confirmed."""
+        if self.trained:
+            return self.trained
         folder, number = self.record.folder, self.trial.number
         paths = [weights_path(folder, number)]
         if "seeds" in (self.trial.attributes.get("score") or {}):

@@ -39,6 +39,7 @@ __all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "
 SAMPLED = 512  # training images kept as squares for the statistics where all are read from their files
 RUN = "run"  # the folder of all that training writes; of a fine-tuning: with its image size behind
 BEST, CHECKPOINT, METRICS, TEST = "best.safetensors", "checkpoint.pt", "metrics.csv", "test.json"
+TRAINED = "trained.json"  # what an export of the best weights has to know
 RECIPE = "recipe.yaml"  # what was trained by, every key of it
 CHANGEABLE = {"patience", "tensorboard", "test", "test_scales", "test_flip", "checkpointing", "compile"}
 
@@ -293,10 +294,17 @@ def _is_spent(run: Run, rows: Sequence[Row]) -> bool:
     return bool(rows and patience) and len(rows) - 1 - rows.index(_best(run, rows)) >= patience
 
 
+def _told(run: Run, row: Row) -> dict[str, Any]:
+    """What the best weights are."""
+    score = {"value": row[run.column], "metric": run.metric, "steps": int(row["step"]), "seed": run.recipe.seed}
+    return {"digest": run.digest, "data": run.recipe.data, "classes": list(run.data.classes), **score}
+
+
 def _keep(run: Run, rows: list[Row]) -> None:
     """The best weights first: a run killed before the checkpoint writes them again, the same."""
     if rows[-1] is _best(run, rows):
         write_weights(run.folder / BEST, run.trainer.judged)
+        write_text(run.folder / TRAINED, json.dumps(_told(run, rows[-1]), indent=2) + "\n")
     write_state(run.folder / CHECKPOINT, {"identity": _identity(run), "rows": rows, **run.trainer.state()})
     write_rows(run.folder / METRICS, rows)
     write_text(run.folder / RECIPE, yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False))
