@@ -1,8 +1,8 @@
 """Records what random networks of a space score at every rung, for the search benchmark to replay.
 
     python benchmarks/record.py run --count 600 --to rows.jsonl              # again: goes on
-    python benchmarks/record.py pack rows.jsonl --to benchmarks/recorded.csv.gz
-    python benchmarks/record.py table benchmarks/recorded.csv.gz             # what a rung tells of the last one
+    python benchmarks/record.py pack rows.jsonl     # into recorded.csv.gz, from where the next recording goes on
+    python benchmarks/record.py table               # what a rung tells of the last one
 
 Every network is trained by the runner's own proxy, from the seed that a search would give it, to each rung: what stands
 before the decay of one rung is where the next goes on. Seconds are CPU seconds of one thread, so that a busy machine
@@ -33,6 +33,7 @@ from hrsearch.runner import Runner, load_runner, trunk_of
 from hrsearch.space import Space, load_space
 
 LATENCY_S = 1.0  # of a measurement
+TABLE = Path(__file__).with_name("recorded.csv.gz")  # what is committed; a recording goes on from it
 
 
 def drawn(space: Space, most: float, image: tuple[int, int], classes: int) -> Iterator[int]:
@@ -89,7 +90,7 @@ def run(asked: argparse.Namespace) -> None:
     lines = asked.to.read_text().splitlines() if asked.to.exists() else [json.dumps({"reference_ms": reference_time()})]
     asked.to.write_text("".join(line + "\n" for line in lines if line.endswith("}")))  # a line cut short is dropped
     head, *rows = (json.loads(line) for line in asked.to.read_text().splitlines())
-    done = {row["seed"] for row in rows}
+    done = {row["seed"] for row in rows} | (set(pd.read_csv(TABLE)["seed"]) if TABLE.exists() else set())
     seeds = list(islice(drawn(space, asked.flops, runner.measure.image, classes), asked.count))
     with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
         futures = [
@@ -125,10 +126,11 @@ def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterat
         yield f"| {name} | {tau:.2f} | {low:.2f} to {high:.2f} | {len(kept)} of {len(best)} |"
 
 
-def packed(path: Path) -> pd.DataFrame:
-    """What was recorded, in the order of the seeds, with the digits that mean something."""
+def packed(path: Path, earlier: Path) -> pd.DataFrame:
+    """What was recorded, and what a table holds already, by seeds, with the digits that mean something."""
     _, *rows = (json.loads(line) for line in path.read_text().splitlines())
-    frame = pd.DataFrame(rows).sort_values("seed")
+    tables = [pd.read_csv(earlier)] if earlier.exists() else []
+    frame = pd.concat([*tables, pd.DataFrame(rows)]).drop_duplicates("seed").sort_values("seed")
     return frame.round({name: 4 for name in frame.columns if name.startswith(("score", "loss", "seconds", "latency"))})
 
 
@@ -139,20 +141,20 @@ def main() -> None:
     running = commands.add_parser("run")
     running.add_argument("--space", default=str(Path(__file__).with_name("space.yaml")))
     running.add_argument("--runner", default="laptop")
-    running.add_argument("--flops", type=float, default=8e8, help="at most so many")
+    running.add_argument("--flops", type=float, default=5e8, help="at most so many")
     running.add_argument("--count", type=int, default=600, help="networks")
     running.add_argument("--workers", type=int, default=os.cpu_count())
     running.add_argument("--to", type=Path, default=Path("rows.jsonl"))
     packing = commands.add_parser("pack")
     packing.add_argument("rows", type=Path)
-    packing.add_argument("--to", type=Path, required=True)
+    packing.add_argument("--to", type=Path, default=TABLE)
     summing = commands.add_parser("table")
-    summing.add_argument("table", type=Path)
+    summing.add_argument("table", type=Path, nargs="?", default=TABLE)
     asked = parser.parse_args()
     if asked.command == "run":
         run(asked)
     elif asked.command == "pack":
-        packed(asked.rows).to_csv(asked.to, index=False)
+        packed(asked.rows, asked.to).to_csv(asked.to, index=False)
     else:
         rows = pd.read_csv(asked.table)
         print(f"{len(rows)} networks", *table(rows), sep="\n")

@@ -88,7 +88,7 @@ def cost_of(arch: Arch) -> Cost:
 def simulate(options: argparse.Namespace, folder: Path, sampler: str, budget: int, workers: int) -> Simulated:
     """Search with the driver until the study in `folder` holds `budget` candidates."""
     runner = load_runner("laptop")
-    asked = {"sampler": sampler, "limits": (), "draws": options.draws}
+    asked = {"sampler": sampler, "limits": (), "draws": options.draws if sampler != "random" else 1}
     search = runner.search.model_copy(update=asked)
     runner = runner.model_copy(update={"engine": Engine(kind="inline"), "search": search})
     pool = Simulated(workers, options.seconds)

@@ -151,7 +151,9 @@ def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> Non
     assert row["seconds"] == pytest.approx(row["seconds_1"] + trunk * step)
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in ({"reference_ms": 10.0}, row, row | {"seed": -1})))
-    packed = record.packed(path)
+    packed = record.packed(path, tmp_path / "none")
     assert list(packed["seed"]) == [-1, 0]
+    packed.to_csv(tmp_path / "table.csv", index=False)
+    assert len(record.packed(path, tmp_path / "table.csv")) == 2
     lines = list(record.table(pd.read_csv(BENCHMARKS / "recorded.csv.gz"), resamples=20))
     assert lines[2].startswith("| score_0 | 0.")
