@@ -131,6 +131,7 @@ WAYS: dict[str, Way] = {
     "random, 64 draws": ours("random", draws=64),
     "random, rungs": ours("random", rungs=True),
     "default": ours("evolve", rungs=True, draws=16, rungs_by="loss"),
+    "default, tpe": ours("tpe", rungs=True, draws=16, rungs_by="loss"),
     "default, by score": ours("evolve", rungs=True, draws=16, rungs_by="score"),
     "default, told what was measured": ours("evolve", rungs=True, draws=16, rungs_by="loss", told="measured"),
     "default, told nothing": ours("evolve", rungs=True, draws=16, rungs_by="loss", told="nothing"),
