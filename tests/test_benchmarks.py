@@ -113,13 +113,15 @@ def test_a_search_of_recorded_networks_spends_their_seconds(
     assert [(row["seed"], row["way"]) for row in found] == [(seed, way) for seed in (0, 1) for way in ways]
     for row in found:
         assert 5 < row["judged"] <= 150 / min(rows["seconds_0"])
-        assert 0 < row["volume"][0] <= row["volume"][1] <= row["volume"][2] < 1
+        assert 0 <= row["volume"][0] <= row["volume"][1] <= row["volume"][2] < 1
+        assert row["volume"][2] > 0
         assert (row["trained"] < row["judged"]) == (row["way"] == "default")  # it has rungs
     capsys.readouterr()
     searching.main(["table", str(results)])
     assert "| default | 2 |" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # kernels at their bounds
 def test_a_model_of_the_recorded_networks_tells_them_apart(searching: ModuleType) -> None:
     """The Gaussian processes are fitted to a part."""
     replay = sys.modules["replay"]

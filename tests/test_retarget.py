@@ -124,7 +124,7 @@ def test_a_name_stands_for_one_way_to_measure(home: Path) -> None:
 def test_a_board_that_fails_is_told_and_asked_again_later(home: Path) -> None:
     done = inside(home, "measure", "space", "--engine", f"command: {sys.executable} -c 1/0", "--name", "broken")
     assert done.returncode == 0
-    assert done.stdout.count("ZeroDivisionError") == 3
+    assert done.stderr.count("ZeroDivisionError") == 3
     assert not on_target(record_in(home), "broken").trained
 
 

@@ -48,7 +48,7 @@ def test_training_writes_its_run(winner: Path) -> None:
     assert result.best == max(float(row["miou"]) for row in rows)
     network_of(winner).load_state_dict(load_file(winner / "run/best.safetensors"))
     assert sorted(path.name for path in (winner / "run").iterdir()) == [
-        "best.safetensors", "checkpoint.pt", "metrics.csv", "recipe.yaml",
+        "best.safetensors", "checkpoint.pt", "metrics.csv", "recipe.yaml", "trained.json",
     ]  # fmt: skip
 
 
