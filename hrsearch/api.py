@@ -74,11 +74,14 @@ class Study:
 
         return calibrate(self.folder, count, times, seeds, zero_cost)
 
-    def finalize(self, seeds: int = 3, times: int = 3) -> tuple[Trial, ...]:
-        """Its confirmed front: the front and what is as good within the noise trained with more seeds."""
+    def finalize(self, seeds: int = 3, times: int = 3, most: int | None = None) -> tuple[Trial, ...]:
+        """Its confirmed front: the front and what is as good within the noise trained with more seeds.
+
+        `most` networks are trained, the front first; by default twice as many as that has.
+        """
         from hrsearch.retrain import finalize
 
-        return finalize(self.folder, seeds, times).front()
+        return finalize(self.folder, seeds, times, most=most).front()
 
     def on(self, target: str) -> "Study":
         """The study as if it had been measured there."""

@@ -179,7 +179,7 @@ def calibrated(study: str, count: int, *, times: int, seeds: int, zero_cost: boo
     return [*lines_of(card), f"report:  {path}"], json_of_card(card)
 
 
-def finalized(study: str, *, seeds: int, times: int) -> Told:
+def finalized(study: str, *, seeds: int, times: int, most: int | None) -> Told:
     """Confirm a study's front for the command line, and write the report: what is on the front now."""
     from hrsearch.report import write_report
     from hrsearch.retrain import finalize
@@ -187,7 +187,7 @@ def finalized(study: str, *, seeds: int, times: int) -> Told:
 
     folder = folder_of(study, api.HOME)
     with _shown_work() as show:
-        view = finalize(folder, seeds, times, show)
+        view = finalize(folder, seeds, times, show, most)
     record = read_study(folder)
     path = write_report(record, folder / "report.html")
     odds = chances(view)

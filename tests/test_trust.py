@@ -23,7 +23,7 @@ from hrsearch.errors import InputError
 from hrsearch.ranking import Values, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.retrain import Done, calibrate
 from hrsearch.retrain.calibrate import choose
-from hrsearch.retrain.finalize import near_front, noise_of
+from hrsearch.retrain.finalize import foremost, near_front, noise_of
 from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
 from hrsearch.trust.card import quarters
@@ -233,6 +233,16 @@ def test_what_is_as_good_within_the_noise_of_a_score_is_near_the_front() -> None
     first = record.front()[0]
     again = {f"confirmation:again:{first.number}": {"value": first.attributes["score"]["value"] + 0.04}}
     assert noise_of(record.front(), again) == pytest.approx(0.04 / 2**0.5)
+
+
+def test_the_front_is_confirmed_before_what_is_near_it() -> None:
+    record = example_record(30, known=())
+    near, front = near_front(record, 10.0), {trial.number for trial in record.front()}
+    assert len(near) > 2 * len(front)
+    few, many = (foremost(record, near, most) for most in (len(front) - 1, 2 * len(front)))
+    assert {trial.number for trial in few} < front < {trial.number for trial in many}
+    assert [len(few), len(many)] == [len(front) - 1, 2 * len(front)]
+    assert foremost(record, near, 999) == near
 
 
 def test_a_trial_that_was_not_confirmed_can_be_picked_by_its_number() -> None:

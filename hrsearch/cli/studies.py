@@ -86,6 +86,9 @@ def finalize(
     study: StudyName,
     seeds: Annotated[int, typer.Option(min=2, help="Trainings of each network.")] = 3,
     times: Annotated[int, typer.Option(min=1, help="How many times as long as the proxy trains.")] = 3,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Networks at most, the front first; by default twice as many as it has.")
+    ] = None,
     storage: Storage = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -94,7 +97,7 @@ def finalize(
     from hrsearch.progress import finalized
 
     folder_at(study, storage)
-    tell(*finalized(study, seeds=seeds, times=times), as_json, quiet)
+    tell(*finalized(study, seeds=seeds, times=times, most=most), as_json, quiet)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError
-from hrsearch.front import not_surely_dominated
+from hrsearch.front import best_first, not_surely_dominated
 from hrsearch.proxy.data import has_official_split
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of
@@ -26,9 +26,11 @@ def finalize(
     seeds: int = 3,
     times: int = 3,
     on_done: Callable[[Done], None] = lambda one: None,
+    most: int | None = None,
 ) -> Record:
     """The confirmed study: its front and what is as good within the noise of a score, trained with `seeds` seeds for
-    `times` the proxy's steps. What was trained before is not trained again.
+    `times` the proxy's steps. What was trained before is not trained again. They are at most `most` networks, by
+    default twice as many as the front has: where scores are noisy, nearly all others could stand on it.
 
     How far a score is noise is seen from one more short training of each network of the front. Scores are validated on
     the proxy's images, or on the official validation images of data that comes with them. An InputError says that the
@@ -42,7 +44,7 @@ def finalize(
     split: SplitName = "official" if has_official_split(short.runner.proxy.data, record.task) else "proxy"
     again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
     noise = noise_of(front, done_jobs(record, short, again, on_done))
-    chosen = near_front(record, noise)
+    chosen = foremost(record, near_front(record, noise), most or 2 * len(front))
     results = done_jobs(
         record,
         retraining_of(record, times, split=split, keeps=True),
@@ -79,6 +81,16 @@ def near_front(record: Record, noise: float) -> list[Trial]:
     found = not_surely_dominated(lows, highs, [objective.direction for objective in record.objectives])
     chosen = [record.contenders[place] for place in found]
     return sorted(chosen, key=lambda trial: (-float(trial.attributes["score"]["value"]), trial.number))
+
+
+def foremost(record: Record, near: Sequence[Trial], most: int) -> list[Trial]:
+    """So many of these: the front first, then those that come next in rank and by hypervolume; best score first."""
+    front = {trial.number for trial in record.front()}
+    directions = [objective.direction for objective in record.objectives]
+    order = best_first([[float(value or 0.0) for value in trial.values] for trial in near], directions)
+    ranked = sorted((near[place] for place in order), key=lambda trial: trial.number not in front)
+    chosen = {trial.number for trial in ranked[:most]}
+    return [trial for trial in near if trial.number in chosen]
 
 
 def _aside(folder: Path, times: int, seed: int) -> Path:
