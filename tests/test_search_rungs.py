@@ -188,6 +188,23 @@ def test_interrupted_and_resumed_is_uninterrupted_with_rungs(
         assert one.attributes["rungs"] == other.attributes["rungs"]
 
 
+class Learns:
+    """Scores .2 at every rung but the last, where it is .6."""
+
+    def __call__(self, candidate: Candidate) -> Judgement:
+        known = judgement(candidate).attributes
+        value = 0.6 if candidate.rung == len(RUNGS) else 0.2
+        return Judgement({**known, "score": {**known["score"], "value": value}})
+
+
+@pytest.mark.parametrize(("limit", "trained"), [("score>=0.5", True), ("score>=0.7", False)])
+def test_a_limit_on_the_score_is_asked_of_full_training(limit: str, trained: bool, tmp_path: Path) -> None:
+    search(tmp_path, 9, Learns(), sampler="random", rungs=RUNGS, limits=(limit,))
+    states = [trial.state for trial in read_study(tmp_path).trials if trial.attributes.get("rungs")]
+    assert "stopped" in states
+    assert ("trained" in states, "refused" in states) == (trained, not trained)
+
+
 class FailsHigh:
     """Judges as the toy does, and fails everything that it is to train further."""
 

@@ -234,8 +234,11 @@ class _Session:
         """The trial with what is known of it now: at its end, or waiting at its rung."""
         stored = self._ledger.trial(number).user_attrs
         spent = {"seconds": round(stored.get("seconds", 0.0) + seconds, 3)}
-        final = settled({**stored, **spent, **attributes}, self._ledger.objectives, self._plan.limits)
         ladder = self._plan.how.ladder
+        is_last = ladder is None or stored.get("rung", 0) + 1 >= ladder.rungs
+        # What is asked of a score is asked of full training: at a rung everybody scores less.
+        limits = [limit for limit in self._plan.limits if is_last or limit.objective != "score"]
+        final = settled({**stored, **spent, **attributes}, self._ledger.objectives, limits)
         if ladder and "score" in attributes and "score" in final:
             final["rungs"] = [*stored.get("rungs", ())[: stored.get("rung", 0)], final["score"]]
         changed = {key: value for key, value in final.items() if stored.get(key) != value}
