@@ -50,6 +50,7 @@ SMALLER = {
     r"(finalize .*) --seeds 3": r"\1 --seeds 2 --times 1",
     r"--image 512 --ms": "--image 64 --ms",
     r"--image 768": "--image 64",
+    r"run-768": "run-64",
     r"watch hrvit": "watch hrvit --once",
     r"^verify": "verify hrvit_b1",
     r"(train .*--recipe .*)": r"\1 --image 32 --steps 2 --set batch=2 --set accumulate=1",
@@ -132,6 +133,10 @@ def test_the_product_is_what_training_made_of_the_winner(home: Path, capfd: pyte
     assert load_recipe(product / "train.yaml", arch=load_arch(product / "arch.yaml"), task="segment").steps == 2
     assert run("export winner/ --to winner/") == 2
     assert "holds the training itself; choose another folder" in capfd.readouterr().err
+    tuned = load_file(home / "winner" / "run-64" / "best.safetensors")
+    fine = load_file(home / "fine" / "weights.safetensors")
+    assert all(torch.equal(tuned[name], fine[name]) for name in tuned)
+    assert any(not torch.equal(tuned[name], ours[name]) for name in tuned)
     shutil.rmtree(trained)
     assert run("export winner/ --to other/") == 2
-    assert "was not trained; first: hrsearch train winner" in capfd.readouterr().err
+    assert "holds no training; first: hrsearch train winner" in capfd.readouterr().err

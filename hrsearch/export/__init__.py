@@ -17,7 +17,7 @@ from hrsearch.export.native import numbers_of
 from hrsearch.export.readme import readme_of
 from hrsearch.export.target import ExportFailed, Target
 from hrsearch.export.trained import is_winner, trained_winner
-from hrsearch.export.winner import Winner
+from hrsearch.export.winner import MARK, Winner
 from hrsearch.pick import pick
 from hrsearch.registry import EXPORTS
 from hrsearch.study import Record, Trial
@@ -36,7 +36,6 @@ __all__ = [
     "timm",
 ]
 
-MARK = "numbers.json"  # by which an export is known again
 NATIVE = "native"
 CACHE = "__pycache__"  # what running the exported code leaves beside it
 
@@ -57,7 +56,7 @@ def export(record: Record, choice: str, to: Path, formats: Sequence[str] = (NATI
 
 def export_trained(folder: Path, to: Path, formats: Sequence[str] = (NATIVE,)) -> Path:
     """Write what `hrsearch train` has made of the winner in `folder` to the folder `to`, as `export` writes a trial."""
-    if to.resolve() == folder.resolve():
+    if to.resolve() in (folder.resolve(), folder.resolve().parent):
         raise InputError(f"--to {to}: holds the training itself; choose another folder")
     return _exported(trained_winner(folder), to, _targets(formats))
 

@@ -4,30 +4,35 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hrsearch.errors import InputError
-from hrsearch.export.winner import Winner
+from hrsearch.export.winner import MARK, Winner
 from hrsearch.space import load_arch, load_task
 from hrsearch.study import Record, Trial
 
-ARCH, MARK, TRAINED = "arch.yaml", "numbers.json", "trained.json"
-RUN, BEST = "run", "best.safetensors"
+ARCH = "arch.yaml"
 
 
 def is_winner(path: Path) -> bool:
-    """Whether a folder is one that an export wrote."""
-    return (path / ARCH).is_file() and (path / MARK).is_file()
+    """Whether a folder is one that an export wrote, or a training in it."""
+    return any((folder / ARCH).is_file() and (folder / MARK).is_file() for folder in (path, path.parent))
 
 
-def trained_winner(folder: Path) -> Winner:
-    """The winner in `folder` with the best weights of its training, its classes and its score.
+def trained_winner(path: Path) -> Winner:
+    """The winner in a folder with the best weights of its training, its classes and its score.
 
-    An InputError if it was not trained, or if its network is no longer that of the export.
+    `path` may also be one of its trainings: a fine-tuning, `winner/run-768`. An InputError if it was not trained, or if
+    its network is no longer that of the export.
     """
-    told = _read(folder / RUN / TRAINED, f"{folder}: was not trained; first: hrsearch train {folder}")
-    numbers = _read(folder / MARK, f"{folder}: holds no {MARK}; give a folder that hrsearch export wrote")
+    from hrsearch.train import BEST, RUN, TRAINED  # loads torch
+
+    folder, run = (path, path / RUN) if (path / ARCH).is_file() else (path.parent, path)
+    told = _read(run / TRAINED, f"{run}: holds no training; first: hrsearch train {folder}")
+    numbers = _read(folder / MARK, f"{folder / MARK}: cannot be read; export it again")
     arch = load_arch(folder / ARCH)
-    if not (folder / RUN / BEST).is_file() or arch.digest() != told["digest"]:
-        raise InputError(f"{folder}: {ARCH} is not what {folder / RUN} was trained from; train it again")
+    if not (run / BEST).is_file() or arch.digest() != told["digest"]:
+        raise InputError(f"{folder}: {ARCH} is not what {run} was trained from; train it again")
     score = {key: told[key] for key in ("value", "metric", "steps", "seed")} | {"data": told["data"]}
     known = {"known": numbers["name"]} if not str(numbers["name"]).startswith("trial ") else {}
     attributes = {
@@ -37,13 +42,11 @@ def trained_winner(folder: Path) -> Winner:
     trial = Trial(numbers["trial"], "trained", numbers.get("knobs") or {}, attributes, (), None, None)
     plugins = [str(folder / name) for name in numbers["files"] if name.endswith(".py") and name in _plugins(folder)]
     about = {**numbers, "classes": told["classes"], "task": load_task(folder / ARCH), "plugins": plugins}
-    return Winner(Record(numbers["study"], folder, about, (trial,)), trial, folder / RUN / BEST)
+    return Winner(Record(numbers["study"], folder, about, (trial,)), trial, run / BEST)
 
 
 def _plugins(folder: Path) -> set[str]:
     """The files of code that arch.yaml names."""
-    import yaml
-
     named = yaml.safe_load((folder / ARCH).read_text(encoding="utf-8")).get("plugins") or ()
     return {Path(name).name for name in named}
 

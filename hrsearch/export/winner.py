@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hrsearch.build import Network
 
 
+MARK = "numbers.json"  # by which an export is known again
+
+
 @dataclass(frozen=True)
 class Winner:
     """A trial that is exported."""

@@ -59,6 +59,21 @@ function logTicks(low, high, most) {
   return [low, high];
 }
 
+// Where a pointer is in a drawing, pixels.
+function spotIn(drawing, event) {
+  const box = drawing.getBoundingClientRect();
+  return { x: event.clientX - box.left, y: event.clientY - box.top };
+}
+
+// Words beside a point, on the side where there is room.
+function tellAt(tip, host, x, y, [title, ...lines]) {
+  tip.replaceChildren(html("b", {}, title), ...lines.map((line) => html("div", {}, line)));
+  const right = x > host.clientWidth / 2;
+  tip.style.left = right ? "" : `${x + 14}px`;
+  tip.style.right = right ? `${host.clientWidth - x + 14}px` : "";
+  tip.style.top = `${Math.max(4, Math.min(y - 20, host.clientHeight - tip.offsetHeight - 4))}px`;
+}
+
 // Axes around something that is painted, with zoom by dragging, hover, click and keys.
 // content() gives {label, across, up, marks, paint}: axes as {label, form, low, high, log}, marks as {x, y, words, open},
 // and paint(plane), which returns SVG elements placed by plane.x and plane.y.
@@ -143,12 +158,12 @@ class Plane {
 
   grab(event) {
     if (event.button) return;
-    this.held = { ...this.spot(event), drags: event.pointerType !== "touch" };
+    this.held = { ...spotIn(this.svg, event), drags: event.pointerType !== "touch" };
     if (this.held.drags) this.svg.setPointerCapture(event.pointerId);
   }
 
   move(event) {
-    const { x, y } = this.spot(event);
+    const { x, y } = spotIn(this.svg, event);
     if (!this.held?.drags) {
       this.show(this.nearest(x, y));
       return;
@@ -162,7 +177,7 @@ class Plane {
     const from = this.held;
     this.held = null;
     if (!from) return;
-    const { x, y } = this.spot(event);
+    const { x, y } = spotIn(this.svg, event);
     this.frame.setAttribute("visibility", "hidden");
     if (from.drags && Math.abs(x - from.x) > 8 && Math.abs(y - from.y) > 8) this.zoomIn(from, { x, y });
     else this.marks[this.nearest(x, y)]?.open?.();
@@ -176,11 +191,6 @@ class Plane {
     else if (event.key === "Escape" && this.zoom) this.zoomTo(null);
     else return;
     event.preventDefault();
-  }
-
-  spot(event) {
-    const box = this.svg.getBoundingClientRect();
-    return { x: event.clientX - box.left, y: event.clientY - box.top };
   }
 
   nearest(x, y) {
@@ -201,12 +211,7 @@ class Plane {
     if (!mark) return;
     this.cursor.setAttribute("cx", mark.px);
     this.cursor.setAttribute("cy", mark.py);
-    const [title, ...lines] = mark.words();
-    this.tip.replaceChildren(html("b", {}, title), ...lines.map((line) => html("div", {}, line)));
-    const right = mark.px > this.host.clientWidth / 2;
-    this.tip.style.left = right ? "" : `${mark.px + 14}px`;
-    this.tip.style.right = right ? `${this.host.clientWidth - mark.px + 14}px` : "";
-    this.tip.style.top = `${Math.max(4, Math.min(mark.py - 20, this.host.clientHeight - this.tip.offsetHeight - 4))}px`;
+    tellAt(this.tip, this.host, mark.px, mark.py, mark.words());
   }
 
   zoomIn(from, to) {

@@ -101,19 +101,14 @@ class Solid {
     return this.onScreen(this.inSpace([one, other, FLOOR]));
   }
 
-  spot(event) {
-    const box = this.svg.getBoundingClientRect();
-    return { x: event.clientX - box.left, y: event.clientY - box.top };
-  }
-
   grab(event) {
     if (event.button) return;
-    this.held = { ...this.spot(event), ...this.turned };
+    this.held = { ...spotIn(this.svg, event), ...this.turned };
     this.svg.setPointerCapture(event.pointerId);
   }
 
   move(event) {
-    const { x, y } = this.spot(event);
+    const { x, y } = spotIn(this.svg, event);
     if (!this.held) {
       this.tell(this.nearest(x, y));
       return;
@@ -124,7 +119,7 @@ class Solid {
   drop(event) {
     const from = this.held;
     this.held = null;
-    const { x, y } = this.spot(event);
+    const { x, y } = spotIn(this.svg, event);
     if (!from || Math.hypot(x - from.x, y - from.y) > 4) return;
     const index = this.nearest(x, y);
     if (index !== undefined) openDetails(index);
@@ -152,13 +147,6 @@ class Solid {
 
   tell(index) {
     this.tip.hidden = index === undefined;
-    if (this.tip.hidden) return;
-    const [left, top] = this.at(index);
-    const [title, ...lines] = wordsOf(index);
-    this.tip.replaceChildren(html("b", {}, title), ...lines.map((line) => html("div", {}, line)));
-    const right = left > this.host.clientWidth / 2;
-    this.tip.style.left = right ? "" : `${left + 14}px`;
-    this.tip.style.right = right ? `${this.host.clientWidth - left + 14}px` : "";
-    this.tip.style.top = `${Math.max(4, Math.min(top - 20, this.host.clientHeight - this.tip.offsetHeight - 4))}px`;
+    if (!this.tip.hidden) tellAt(this.tip, this.host, ...this.at(index), wordsOf(index));
   }
 }
