@@ -29,7 +29,15 @@ PATIENCE_S = 120
 LAUNCH = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
-KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "ArrowRight": (39, ""), "ArrowLeft": (37, ""), "Tab": (9, "")}
+KEYS = {
+    "Enter": (13, "\r"),
+    "Escape": (27, ""),
+    "ArrowRight": (39, ""),
+    "ArrowLeft": (37, ""),
+    "Tab": (9, ""),
+    "PageUp": (33, ""),
+    "PageDown": (34, ""),
+}
 
 
 class Page:

@@ -268,6 +268,22 @@ def test_the_front_in_space_is_turned_and_its_points_open(quiet: Page, report: P
     assert texts(quiet, "#details h2")[0].removesuffix(" published") in front
 
 
+def test_keys_go_along_the_front_in_space_and_open_its_points(quiet: Page, report: Path) -> None:
+    quiet.open(report)
+    quiet.evaluate("document.querySelector('details.solid').open = true")
+    place = "#figure-front_in_space"
+    quiet.until(f"document.querySelector('{place} svg').dataset.points")
+    quiet.evaluate(f"document.querySelector('{place} svg').focus()")
+    told = []
+    for key in ["PageDown", "PageDown", "PageUp"]:
+        quiet.press(key)
+        told.append(texts(quiet, f"{place} .tip b")[0])
+    assert told[0] == told[2] != told[1]
+    quiet.press("Enter")
+    quiet.until("!document.querySelector('#details').hidden")
+    assert texts(quiet, "#details h2")[0].removesuffix(" published") in told[0]
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_fronts_of_several_studies_lie_over_each_other(quiet: Page, tmp_path: Path, width: int) -> None:
     records = [dataclasses.replace(RECORD, name="one"), dataclasses.replace(example_record(25), name="<b>two")]

@@ -1,6 +1,6 @@
 "use strict";
 
-// All trials over three columns, turned by dragging or with the arrow keys.
+// All trials over three columns, turned by dragging or with the arrow keys; page keys go along the front.
 const A_PIXEL = 0.01; // radians
 const A_KEY = Math.PI / 24;
 const FLOOR = -1; // the cube goes from -1 to 1 on each axis
@@ -23,7 +23,8 @@ class Solid {
     this.svg.addEventListener("pointerdown", (event) => this.grab(event));
     this.svg.addEventListener("pointermove", (event) => this.move(event));
     this.svg.addEventListener("pointerup", (event) => this.drop(event));
-    this.svg.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    this.svg.addEventListener("pointerleave", () => this.tell());
+    this.svg.addEventListener("blur", () => this.tell());
     this.svg.addEventListener("keydown", (event) => this.press(event));
     new ResizeObserver(() => this.draw()).observe(host);
   }
@@ -40,7 +41,7 @@ class Solid {
     this.spots = new Map(known.map((index) => [index, place(index)]));
     this.at = (index) => this.onScreen(this.inSpace(this.spots.get(index)));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.svg.setAttribute("aria-label", `${this.axes.map(({ label }) => label).join(", ")}. Arrow keys turn it.`);
+    this.svg.setAttribute("aria-label", `${this.axes.map(({ label }) => label).join(", ")}. Arrow keys turn it, Page Down and Page Up go along the front, Enter opens.`);
     this.svg.dataset.points = String(known.length);
     this.svg.replaceChildren(...this.cube(), ...this.painted(known));
   }
@@ -84,6 +85,7 @@ class Solid {
     const kept = known.filter((index) => state.kept[index]);
     const drawn = kept.filter((index) => !(index in DATA.known));
     const best = drawn.filter((index) => front.has(index));
+    this.front = best.toSorted((one, other) => this.axes[0].values[one] - this.axes[0].values[other]);
     const stems = best.map((index) => `M${this.at(index).join(" ")}L${this.foot(index).join(" ")}`).join("");
     return [
       dots(known.filter((index) => !state.kept[index]), this.at, 4, "faint"),
@@ -127,14 +129,24 @@ class Solid {
 
   press(event) {
     const turn = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!turn) return;
-    this.turn(this.turned.yaw + turn[0] * A_KEY, this.turned.pitch + turn[1] * A_KEY);
+    const step = { PageDown: 1, PageUp: -1 }[event.key];
+    if (turn) this.turn(this.turned.yaw + turn[0] * A_KEY, this.turned.pitch + turn[1] * A_KEY);
+    else if (step) this.tell(this.beside(step));
+    else if (event.key === "Enter" && this.told !== undefined) openDetails(this.told);
+    else return;
     event.preventDefault();
+  }
+
+  // The network of the front before or after the one that is told of, in the order of the first column.
+  beside(step) {
+    const at = this.front.indexOf(this.told);
+    return this.front.at(at < 0 ? Math.min(step, 0) : (at + step) % this.front.length);
   }
 
   turn(yaw, pitch) {
     this.turned = { yaw, pitch: Math.max(0, Math.min(Math.PI / 2, pitch)) };
     this.draw();
+    this.tell(this.told);
   }
 
   nearest(x, y) {
@@ -146,7 +158,8 @@ class Solid {
   }
 
   tell(index) {
-    this.tip.hidden = index === undefined;
+    this.told = this.spots?.has(index) ? index : undefined;
+    this.tip.hidden = this.told === undefined;
     if (!this.tip.hidden) tellAt(this.tip, this.host, ...this.at(index), wordsOf(index));
   }
 }
