@@ -6,11 +6,19 @@ Takes trained candidates at even distances through the study and trains each aga
 until there are `--seeds` scores of it, the study's own among them. Prints the spread between architectures over the
 spread between seeds (standard deviations of the score; the seeds' own share of the former is taken out) and Kendall's
 tau between seeds.
+
+    python benchmarks/ranking.py studies/hrvit --truth 20 --set steps=240 --inherit
+
+Takes the networks that `hrsearch calibrate --times 20` has trained instead, trains them with `--seeds` seeds under the
+study's protocol but for what is set, and prints also what each order tells of the long training's. With `--inherit`
+each begins with the weights of its nearest relative among the study's kept ones, as far as the two overlap.
 """
 
 import argparse
 import itertools
+import math
 import statistics
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,24 +26,57 @@ from typing import Any
 
 import pandas as pd
 import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
 
 from hrsearch.arch import Arch
 from hrsearch.build import build
+from hrsearch.candidate import weights_path
 from hrsearch.objective import Score
 from hrsearch.proxy import proxy_data, train_proxy
-from hrsearch.runner import Runner, proxy_of
-from hrsearch.study import Trial, read_study
+from hrsearch.runner import Proxy, Runner, proxy_of
+from hrsearch.study import Record, Trial, read_study
+from hrsearch.trust.repeats import CALIBRATION, scores_of
 
 
-def score(arch: dict[str, Any], runner: Runner, task: str, seed: int) -> Score:
-    """Train one candidate as a search does."""
+def score(arch: dict[str, Any], runner: Runner, task: str, seed: int, donors: Sequence[Path]) -> Score:
+    """Train one candidate as a search does; where there are donors, from the nearest one's weights."""
     torch.set_num_threads(1)
     network_of = Arch.from_dict(arch)
     proxy = proxy_of(runner, network_of)
     data = proxy_data(proxy, task)
     torch.manual_seed(seed)
     network = build(network_of, classes=len(data.classes), drop_path=proxy.drop_path)
+    if donors:
+        inherit(network, max(donors, key=lambda path: overlap(network, path)))
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
+
+
+def overlap(network: nn.Module, donor: Path) -> float:
+    """The share of the network's weights for which the donor has one at the same place."""
+    wanted = {name: tuple(each.shape) for name, each in network.state_dict().items()}
+    with safe_open(donor, framework="pt") as file:
+        names = set(file.keys())
+        given = {name: tuple(file.get_slice(name).get_shape()) for name in wanted if name in names}
+    common = sum(math.prod(map(min, wanted[name], shape)) for name, shape in given.items() if fits(wanted[name], shape))
+    return float(common / sum(map(math.prod, wanted.values())))
+
+
+def fits(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two tensors of these shapes overlap: sliced by channels, but never by the side of a kernel."""
+    return len(one) == len(other) and one[2:] == other[2:]
+
+
+def inherit(network: nn.Module, donor: Path) -> None:
+    """Copy what both have in common: the first channels of the wider, the first blocks of the deeper."""
+    given = load_file(donor)
+    for name, tensor in network.state_dict().items():  # shares memory with the network
+        source = given.get(name)
+        if source is not None and fits(tensor.shape, source.shape):
+            common = tuple(slice(min(sides)) for sides in zip(tensor.shape, source.shape, strict=True))
+            tensor[common] = source[common]
 
 
 def main() -> None:
@@ -45,23 +86,46 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--truth", type=int, metavar="TIMES", help="hold it against calibrated networks")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the proxy")
+    parser.add_argument("--inherit", action="store_true", help="begin with weights of the nearest relative")
     options = parser.parse_args()
     record = read_study(options.study)
-    runner = Runner.model_validate(record.attributes["runner"])
-    chosen = spread(record.contenders, options.candidates)
-    jobs = [(trial, seed) for seed in range(1, options.seeds) for trial in chosen]
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(score, trial.attributes["arch"], runner, record.task, seed) for trial, seed in jobs]
-        scores = {(trial.number, seed): future.result() for (trial, seed), future in zip(jobs, futures, strict=True)}
-    table = pd.DataFrame(
-        {
-            "study": [trial.attributes["score"]["value"] for trial in chosen],
-            **{f"seed {n}": [scores[trial.number, n].value for trial in chosen] for n in range(1, options.seeds)},
-        },
-        index=[trial.number for trial in chosen],
-    )
+    runner = changed(Runner.model_validate(record.attributes["runner"]), options.set)
+    long = scores_of(record, CALIBRATION, options.truth) if options.truth else {}
+    chosen = [trial for trial in record.trials if trial.number in long] or spread(record.contenders, options.candidates)
+    scores = trained(record, runner, chosen, range(0 if long else 1, options.seeds), options)
+    first = {} if long else {"study": [trial.attributes["score"]["value"] for trial in chosen]}
+    seeds = sorted({seed for _, seed in scores})
+    columns = {f"seed {n}": [scores[trial.number, n].value for trial in chosen] for n in seeds}
+    table = pd.DataFrame({**first, **columns}, index=[trial.number for trial in chosen])
     print(table.assign(params=[trial.attributes["params"] for trial in chosen]).round(4).to_string())
     print(_words(table, [one.seconds for one in scores.values()]))
+    if long:
+        truth = [statistics.mean(one["value"] for one in long[trial.number].values()) for trial in chosen]
+        print(_told(table, pd.Series(truth, index=table.index)))
+
+
+def changed(runner: Runner, settings: Sequence[str]) -> Runner:
+    """The runner with other settings of its proxy, without rungs."""
+    update = {key: yaml.safe_load(value) for key, _, value in (setting.partition("=") for setting in settings)}
+    proxy = Proxy.model_validate({**runner.proxy.model_dump(), "rungs": (), **update})
+    return runner.model_copy(update={"proxy": proxy})
+
+
+def trained(
+    record: Record, runner: Runner, trials: Sequence[Trial], seeds: Sequence[int], options: argparse.Namespace
+) -> dict[tuple[int, int], Score]:
+    """The score of each trial with each seed."""
+    kept = {trial.number: weights_path(record.folder, trial.number) for trial in record.trials}
+    donors = {number: path for number, path in kept.items() if options.inherit and path.is_file()}
+    jobs = [(trial, seed) for seed in seeds for trial in trials]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        futures = []
+        for trial, seed in jobs:
+            others = [path for number, path in donors.items() if number != trial.number]
+            futures.append(pool.submit(score, trial.attributes["arch"], runner, record.task, seed, others))
+        return {(trial.number, seed): future.result() for (trial, seed), future in zip(jobs, futures, strict=True)}
 
 
 def spread(trials: tuple[Trial, ...], count: int) -> list[Trial]:
@@ -81,6 +145,14 @@ def _words(table: pd.DataFrame, seconds: list[float]) -> str:
         f"Kendall tau between seeds: {', '.join(f'{tau:.2f}' for tau in taus)}; median {statistics.median(taus):.2f}\n"
         f"seconds of training: mean {statistics.mean(seconds):.1f}, largest {max(seconds):.1f}"
     )
+
+
+def _told(table: pd.DataFrame, truth: pd.Series) -> str:
+    """Kendall's tau of each seed's order to that of the long training, and of the seeds' mean."""
+    taus = [float(table[name].corr(truth, method="kendall")) for name in table]
+    mean = float(table.mean(axis=1).corr(truth, method="kendall"))
+    each = ", ".join(f"{tau:.2f}" for tau in taus)
+    return f"Kendall tau to long training: {each}; mean {statistics.mean(taus):.2f}; of the seeds' mean {mean:.2f}"
 
 
 if __name__ == "__main__":
