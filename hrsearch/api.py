@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hrsearch.search.driver import Event, Judging
 
 HOME = Path("studies")
-PROTOCOL = 3  # grows when the same runner starts to mean another way of judging
+PROTOCOL = 4  # grows when the same runner starts to mean another way of judging, by another default, too
 
 
 @dataclass(frozen=True)
@@ -320,8 +320,11 @@ def _reference_ms(folders: Sequence[Path], runner: Runner) -> float:
 
 
 def _protocol(runner: Runner, split: str) -> str:
-    """Digest of what a score and a latency depend on besides the network and the seed."""
+    """Digest of what a score and a latency depend on besides the network and the seed.
+
+    Of settings that are the default nothing is in it, so that a key which is new in this program changes no study's.
+    """
     judging = {"proxy": runner.proxy, "measure": runner.measure}
-    plain = {name: section.model_dump(mode="json") for name, section in judging.items()}
+    plain = {name: section.model_dump(mode="json", exclude_defaults=True) for name, section in judging.items()}
     text = json.dumps([PROTOCOL, runner.device, plain, split], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
