@@ -346,3 +346,23 @@ def test_a_driver_may_die_between_any_two_writes_of_a_ladder(tmp_path: Path) -> 
         assert search(folder, 3, rungs=(10,)).startswith("3 of 3 candidates are done: 1 trained, 2 let go")
         assert rows_of(read_study(folder)) == rows_of(read_study(tmp_path / "whole"))
         assert len(calls_of(folder)) == (0 if through else 1)
+
+
+def test_a_late_answer_is_dropped_if_another_driver_has_the_trial(folder: Path) -> None:
+    """A driver slept past its lease; meanwhile another one judged the trial at its rung and sent it on."""
+    judged: list[tuple[int, int]] = []
+
+    def judged_late(candidate: Candidate) -> Judgement:
+        found = judgement(candidate)
+        judged.append((candidate.number, candidate.rung))
+        if judged[-1] == (3, 0):
+            other = open_ledger(candidate.folder, [OBJECTIVES[name] for name in ("score", "flops", "latency")], {})
+            known = {key: value for key, value in found.attributes.items() if key != "outcome"}
+            other.update(3, {**known, "rungs": [known["score"]], "owner": {"session": "other"}, "lease": 0})
+            other.update(3, {"rung": 1})
+        return found
+
+    search(folder, 9, judged_late, rungs=(30,), sampler="random")
+    trial = read_study(folder).trials[3]
+    assert [score["rung"] for score in trial.attributes["rungs"]] == [0, 1]
+    assert [rung for number, rung in judged if number == 3] == [0, 1]

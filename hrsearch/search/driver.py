@@ -64,6 +64,15 @@ class Event:
     message: str | None = None
 
 
+@dataclass(frozen=True, order=True)
+class _Flight:
+    """A candidate that is being judged: the trial's number, the rung, and when it began."""
+
+    number: int
+    rung: int
+    began: float
+
+
 @dataclass(frozen=True)
 class Judging:
     """What judges candidates.
@@ -144,7 +153,7 @@ class _Session:
         self._claims = Claims(plan, ledger)
         self._reserve = Reserve(ledger.folder)
         self._leases = Leases(lambda number, lease: ledger.renew(number, self._claims.owner, lease))
-        self._flights: dict[Future[Judgement], tuple[int, float]] = {}  # the trial's number, and when it began
+        self._flights: dict[Future[Judgement], _Flight] = {}
         self._outcomes: Counter[str] = Counter()  # of this session
 
     def run(self, hours: float | None) -> str:
@@ -201,7 +210,7 @@ class _Session:
         began = time.monotonic()
         with self._interruption.allowed():  # the inline engine judges here
             future = self._engine.submit(judged, self._evaluate, candidate)
-        self._flights[future] = (trial.number, began)
+        self._flights[future] = _Flight(trial.number, candidate.rung, began)
 
     def _candidate(self, trial: FrozenTrial) -> Candidate:
         digest = trial.user_attrs["digest"]
@@ -218,21 +227,32 @@ class _Session:
     def _finish(self, done: set[Future[Judgement]]) -> None:
         for future in sorted(done, key=lambda one: self._flights[one]):
             trial = self._stored(future)
-            self._tidy()
-            self._tell(trial)
-            self._watch(trial)
+            if trial is not None:
+                self._tidy()
+                self._tell(trial)
+                self._watch(trial)
 
-    def _stored(self, future: Future[Judgement]) -> FrozenTrial:
-        """The trial whose judging has ended, once that is stored."""
-        number, began = self._flights[future]
-        trial = self._judged_trial(number, _result(future), time.monotonic() - began)
+    def _stored(self, future: Future[Judgement]) -> FrozenTrial | None:
+        """The trial whose judging has ended, once that is stored; None where it is no longer this driver's.
+
+        Who sleeps past a lease has been taken for dead: another judges the trial since, or has sent it on.
+        """
+        flight = self._flights[future]
+        attributes = _result(future)
+        with self._ledger.exclusive():
+            stored = self._ledger.trial(flight.number)
+            known = stored.user_attrs
+            is_ours = known.get("owner") == self._claims.owner and known.get("rung", 0) == flight.rung
+            trial = None
+            if is_ours and not stored.state.is_finished():
+                trial = self._judged_trial(stored, attributes, time.monotonic() - flight.began)
         del self._flights[future]
-        self._leases.drop(number)
+        self._leases.drop(flight.number)
         return trial
 
-    def _judged_trial(self, number: int, attributes: Mapping[str, Any], seconds: float) -> FrozenTrial:
+    def _judged_trial(self, trial: FrozenTrial, attributes: Mapping[str, Any], seconds: float) -> FrozenTrial:
         """The trial with what is known of it now: at its end, or waiting at its rung."""
-        stored = self._ledger.trial(number).user_attrs
+        number, stored = trial.number, trial.user_attrs
         spent = {"seconds": round(stored.get("seconds", 0.0) + seconds, 3)}
         ladder = self._plan.how.ladder
         is_last = ladder is None or stored.get("rung", 0) + 1 >= ladder.rungs
@@ -271,7 +291,7 @@ class _Session:
         for number in self._leases.held:
             with suppress(Exception):
                 self._ledger.update(number, {"lease": 0})
-        for trial in kept:
+        for trial in filter(None, kept):
             with suppress(Exception):
                 self._tell(trial)
 
