@@ -413,6 +413,20 @@ def test_effects_find_what_was_planted() -> None:
     assert "ms latency" not in sentences[0]
 
 
+def test_a_rare_level_does_not_count_as_the_lowest() -> None:
+    record = planted()
+    rare = [
+        dataclasses.replace(trial_with(200 + extra, 0.6, 90.0), knobs={"width": 128, "depth": 1, "noise": "a"})
+        for extra in range(3)
+    ]
+    mixed = dataclasses.replace(record, trials=(*record.trials, *rare))
+    for before, after in zip(effects(record), effects(mixed), strict=True):
+        assert (before.knob, before.before, before.after) == (after.knob, after.before, after.after)
+        for name, (gain, _, _) in before.gains.items():
+            assert after.gains[name][0] == pytest.approx(gain, rel=0.02, abs=1e-4 if name == "score" else 0.05)
+    assert "From the lowest to the highest level that 4 have" in read(mixed).texts
+
+
 def test_importances_name_the_knob_that_counts_for_good_and_for_cheap() -> None:
     shares = importances_of(planted())
     assert max(shares["score"], key=lambda knob: shares["score"][knob]) == "width"

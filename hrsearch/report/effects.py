@@ -1,10 +1,11 @@
 """What a knob does to an objective, the other knobs held: an additive model of the candidates, bootstrapped.
 
 Each objective is a sum of one number per knob and level, fitted by least squares. A knob that only some networks have
-counts where they have it. This tells what went together in the candidates that a search chose to draw: no proof.
+counts where they have it; a level that few have is fitted, but nothing is said of it. This tells what went together in
+the candidates that a search chose to draw: no proof.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -37,11 +38,11 @@ class Effect:
 
 
 def effects(record: Record) -> list[Effect]:
-    """For each knob its whole range, then its steps; empty where there are too few candidates to tell."""
+    """For each knob its range, then its steps, of levels that enough have; empty where too few candidates tell."""
     names = [objective.name for objective in record.objectives]
     trials = [trial for trial in trained_of(record) if trial.knobs and None not in [value_of(trial, n) for n in names]]
     levels = levels_of(trials)
-    columns = [(knob, level) for knob, found in levels.items() for level in found[1:]]
+    columns = _columns(trials, levels)
     if not columns or len(trials) < 2 * (len(columns) + 1):
         return []
     fits = _fits(_design(trials, columns), np.array([[value_of(trial, name) for name in names] for trial in trials]))
@@ -64,6 +65,12 @@ def levels_of(trials: Sequence[Trial]) -> dict[str, list[Any]]:
             known[value] = known.get(value, 0) + 1
     found = {knob: in_order([v for v, count in known.items() if count >= FEWEST]) for knob, known in counts.items()}
     return {knob: values for knob, values in found.items() if len(values) > 1}
+
+
+def _columns(trials: Sequence[Trial], levels: Mapping[str, Sequence[Any]]) -> list[tuple[str, Any]]:
+    """Every level of these knobs but the first that is told of: without its own, a rare one would count as that."""
+    taken = ((knob, trial.knobs[knob]) for trial in trials for knob in levels if knob in trial.knobs)
+    return [(knob, level) for knob, level in dict.fromkeys(taken) if level != levels[knob][0]]
 
 
 def in_order(values: Sequence[Any]) -> list[Any]:

@@ -5,6 +5,7 @@ from functools import partial
 
 from hrsearch.objective import Objective
 from hrsearch.pick import trained_of, value_of
+from hrsearch.report.effects import FEWEST as FEWEST_OF_A_LEVEL
 from hrsearch.report.effects import Effect, effects
 from hrsearch.report.headline import noun
 from hrsearch.report.markup import Markup, element
@@ -16,7 +17,8 @@ CLEAREST = 6  # sentences
 MODEL = (
     "Importance is the knob's share in what sets the best tenth of the candidates apart (PED-ANOVA). "
     "The effects come from a sum of one number per knob and level, fitted to {}, in the objective's own unit; "
-    "intervals hold 95 % of 200 resamples. The search chose what to draw: this is what went together, not a proof."
+    f"levels that fewer than {FEWEST_OF_A_LEVEL} have are fitted, too, but nothing is said of them. "
+    "Intervals hold 95 % of 200 resamples. The search chose what to draw: this is what went together, not a proof."
 )
 
 
@@ -83,7 +85,14 @@ def _table(
         "tr",
         element("th", "Knob", scope="col", rowspan="2"),
         element("th", "Importance for", scope="colgroup", colspan=str(len(names))),
-        element("th", "From its lowest to its highest", scope="colgroup", colspan=str(len(names) + 1)) if whole else "",
+        element(
+            "th",
+            f"From the lowest to the highest level that {FEWEST_OF_A_LEVEL} have",
+            scope="colgroup",
+            colspan=str(len(names) + 1),
+        )
+        if whole
+        else "",
     )
     heads = [element("th", _title(record, name), scope="col") for name in names]
     under = element("tr", heads, (element("th", "levels", scope="col"), heads) if whole else "")
