@@ -256,13 +256,16 @@ def _judging(asked: Asked, classes: int, reference_ms: float) -> "Judging":
     from hrsearch.search.driver import Judging
 
     space, runner = asked.space, asked.runner
+    evaluate = Evaluate(runner, reference_ms, space.task, space.plugins)
     return Judging(
         cost_counter(runner, classes),
-        Evaluate(runner, reference_ms, space.task, space.plugins),
+        evaluate,
         preload=("hrsearch.evaluate",),
         prepare=prepare,
         forecast=Forecast(runner.measure.image, classes),
         earlier=asked.earlier,
+        # All drivers of a study scale latencies alike, by what the first of them has found.
+        under=lambda attributes: replace(evaluate, reference_ms=float(attributes["reference_ms"])),
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from hrsearch.candidate import Candidate, Judgement, seed_of
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, samplers
-from hrsearch.search.driver import Event
+from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.search.ledger import open_ledger
 from hrsearch.search.proposals import view_of
 from hrsearch.search.samplers import SAMPLERS
 from hrsearch.search.tpe import QuickTPE
+from hrsearch.space import Space
 from hrsearch.storage import storage_of
 from hrsearch.study import read_study
 
@@ -366,3 +367,29 @@ def test_a_late_answer_is_dropped_if_another_driver_has_the_trial(folder: Path) 
     trial = read_study(folder).trials[3]
     assert [score["rung"] for score in trial.attributes["rungs"]] == [0, 1]
     assert [rung for number, rung in judged if number == 3] == [0, 1]
+
+
+def test_drivers_of_one_study_judge_alike(folder: Path) -> None:
+    """Each has measured a pace of its own before either began: that of the study counts."""
+    paces: list[float] = []
+
+    def drive_at(pace: float, budget: int) -> None:
+        def under(attributes: Mapping[str, Any]) -> Callable[[Candidate], Judgement]:
+            paces.append(attributes["reference_ms"])
+            return judgement
+
+        judging = Judging(cost_of, judgement, under=under)
+        drive(Space.parse(SPACE), runner_of(), judging, budget=budget, folder=folder, attributes={"reference_ms": pace})
+
+    drive_at(10.2, 1)
+    drive_at(11.2, 2)
+    assert paces == [10.2, 10.2]
+
+
+def test_latencies_of_another_processor_are_refused(folder: Path) -> None:
+    search(folder, 1, attributes={"machine": {"processor": "one"}})
+    with pytest.raises(InputError, match=r"latencies are those of another machine \(one\)"):
+        search(folder, 2, attributes={"machine": {"processor": "other"}})
+    search(folder.with_name("costs"), 1, objectives=("score", "flops"), attributes={"machine": {"processor": "one"}})
+    search(folder.with_name("costs"), 2, objectives=("score", "flops"), attributes={"machine": {"processor": "other"}})
+    assert states_of(folder.with_name("costs")) == {"trained": 2}

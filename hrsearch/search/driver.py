@@ -80,7 +80,8 @@ class Judging:
     `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
     learns from what was measured. What the studies in the folders `earlier` have judged is taken over from them (see
     `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's engine, whose workers have the
-    modules of `preload` imported and have called `prepare`.
+    modules of `preload` imported and have called `prepare`. `under` makes another `evaluate` for a study with
+    these attributes, which another driver may have begun.
     """
 
     cost_of: Callable[[Arch], Cost]
@@ -89,6 +90,7 @@ class Judging:
     prepare: Prepare | None = None
     forecast: Forecast | None = None
     earlier: Sequence[Path] = ()
+    under: Callable[[Mapping[str, Any]], Evaluate] | None = None
 
 
 def drive(
@@ -129,7 +131,8 @@ def drive(
         setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
         engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)
-        return _Session(plan, ledger, engine, judging.evaluate, on_event, interruption).run(hours)
+        evaluate = judging.under(ledger.attributes) if judging.under else judging.evaluate
+        return _Session(plan, ledger, engine, evaluate, on_event, interruption).run(hours)
 
 
 class _Session:

@@ -10,7 +10,7 @@ from typing import Any
 from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
-from hrsearch.search.ledger import difference
+from hrsearch.search.ledger import difference, other_processor
 from hrsearch.space import Setting, Space
 from hrsearch.study import Record, Trial, read_study
 
@@ -55,9 +55,8 @@ def _check(record: Record, asked: Mapping[str, Any]) -> None:
     for key in MUST_AGREE:
         if stored.get(key) != asked.get(key):
             raise InputError(f"--warm-start {record.folder}: {difference(key, stored, asked)}; leave it out")
-    there, here = ((attributes.get("machine") or {}).get("processor") for attributes in (stored, asked))
-    needed = [*asked["objectives"], *asked["limits"]]
-    if there != here and any(name.startswith("latency") for name in needed):
+    there = other_processor(stored, asked)
+    if there:
         raise InputError(f"--warm-start {record.folder}: its latencies are of another machine ({there}); leave it out")
 
 

@@ -182,6 +182,26 @@ def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str
     for key in MUST_AGREE:
         if key in stored and key in asked and stored[key] != asked[key]:
             raise InputError(f"{folder}: {difference(key, stored, asked)}; start another study with --name")
+    there = other_processor(stored, asked)
+    if there:
+        raise InputError(
+            f"{folder}: this study's latencies are those of another machine ({there}); start another study with --name"
+        )
+
+
+def other_processor(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+    """The processor of the stored study, if it is not the asked one's, and latencies are asked for.
+
+    Latencies of two processors are no order: what is faster on one may be slower on the other. Where a command times
+    networks, or a cluster, the driver's own processor says nothing.
+    """
+    runner = asked.get("runner") or {}
+    engine, timed_by = ((runner.get(part) or {}).get(key) for part, key in (("engine", "kind"), ("measure", "engine")))
+    if engine in ("ray", "slurm") or str(timed_by).startswith("command"):
+        return None
+    there, here = ((attributes.get("machine") or {}).get("processor") for attributes in (stored, asked))
+    needed = [*asked.get("objectives", ()), *asked.get("limits", ())]
+    return there if here and there != here and any(name.startswith("latency") for name in needed) else None
 
 
 def difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
