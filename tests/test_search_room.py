@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from toy_search import Heavy, judgement, search
 from hrsearch.candidate import Candidate, Judgement, checkpoint_path
 from hrsearch.errors import is_disk_full
 from hrsearch.proxy.checkpoint import read_state, write_rows, write_state, write_weights
+from hrsearch.retrain import finalize
 from hrsearch.search.driver import Event
+from hrsearch.search.ledger import noting
 from hrsearch.search.room import RESERVE
 from hrsearch.study import read_study
 
@@ -117,6 +121,43 @@ def test_the_command_says_one_line_and_goes_on_later(disk: Disk) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 of 3 candidates are done: 1 trained, 2 let go at an earlier rung, 0 failed" in done.stdout
     assert not list((disk.path / "studies/tiny/rungs").iterdir())
+
+
+def test_a_full_disk_stops_finalize_that_goes_on_when_there_is_room(disk: Disk) -> None:
+    """What a worker could not keep is no result; what ended before it stays."""
+    disk.resize(8 * MB)
+    (disk.path / "tiny.yaml").write_text(SPACE)
+    (disk.path / "inline.yaml").write_text(RUNNER.replace("kind: processes", "kind: inline"))
+    ran = inside(disk.path, "run", "tiny.yaml", "--runner", "inline.yaml", "--budget", "3")
+    assert ran.returncode == 0, ran.stderr
+    folder, seen = disk.path / "studies/tiny", list[str]()
+    another, note = disk.path / "another's", noting(folder)
+    another.write_bytes(bytes(disk.room))
+    with pytest.raises(OSError, match="No space left"):
+        list(map(note, repeat({"more": "said"})))  # to the end of the last block
+    with pytest.raises(OSError, match="No space left"):
+        finalize(folder, 2, 1, lambda one: seen.append(one.key), most=1)
+    assert not seen
+    assert len(confirmations(folder)) == 1  # it ended: in the room that was held back for it
+    another.write_bytes(bytes(disk.room + another.stat().st_size - 16_000))  # for lines in that file, not for weights
+    asked = ("finalize", "tiny", "--seeds", "2", "--times", "1", "--most", "1")
+    full = inside(disk.path, *asked)
+    assert full.returncode == 1, full.stderr
+    assert re.search(r"\.safetensors: no room left; nothing finished is lost", full.stderr.splitlines()[-1])
+    known = confirmations(folder)
+    assert all("value" in found for found in known.values())
+    disk.resize(64 * MB)
+    done = inside(disk.path, *asked)
+    assert done.returncode == 0, done.stderr
+    later = confirmations(folder)
+    assert {key: later[key] for key in known} == known
+    assert len([key for key in later if re.fullmatch(r"confirmation:1:\d+:[01]", key)]) == 2
+
+
+def confirmations(folder: Path) -> dict[str, Any]:
+    """What is known of trainings by finalize."""
+    found = read_study(folder).attributes
+    return {key: value for key, value in found.items() if key.startswith("confirmation:")}
 
 
 def with_checkpoint(candidate: Candidate) -> Judgement:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from hrsearch.arch import Arch
 from hrsearch.build import Network, build
 from hrsearch.candidate import Candidate, Judgement, seed_of, weights_path
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, is_disk_full
 from hrsearch.evaluate import prepare
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import train_proxy
@@ -26,8 +26,9 @@ from hrsearch.registry import ZERO_COST
 from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Setup
-from hrsearch.search.judging import failed, judged
+from hrsearch.search.judging import failed, judged, raise_unjudged
 from hrsearch.search.ledger import noting
+from hrsearch.search.room import Reserve
 from hrsearch.study import Record, Trial
 from hrsearch.trust.repeats import key_of
 
@@ -138,13 +139,20 @@ def done_jobs(
 ) -> dict[str, Mapping[str, Any]]:
     """What comes of the jobs, by their attributes, in which it stands as soon as it is known.
 
-    What stands there already is not done again; what failed is.
+    What stands there already is not done again; what failed is. A full disk is an OSError, and what ended is kept.
     """
     asked = list(jobs)
     known = {job.key: record.attributes[job.key] for job in asked if "value" in record.attributes.get(job.key, {})}
-    note = noting(record.folder)
+    note, reserve = noting(record.folder), Reserve(record.folder)
+    reserve.take()
     for job, result in _results(record.folder, how, [job for job in asked if job.key not in known]):
-        note({job.key: result})
+        try:
+            note({job.key: result})
+        except OSError as error:
+            if is_disk_full(error):  # into the room that is held back for it
+                reserve.release()
+                note({job.key: result})
+            raise
         known[job.key] = result
         on_done(Done(job.trial, job.key, result, len(known), len(asked)))
     return known
@@ -171,10 +179,12 @@ def _results(folder: Path, how: Retraining, jobs: list[Job]) -> Iterator[tuple[J
 
 
 def _result(future: Future[Judgement]) -> Mapping[str, Any]:
+    """A score, or the reason why there is none; an OSError if the worker found the disk full."""
     try:
         found = future.result().attributes
     except CandidateFailed as error:
         found = failed(str(error)).attributes
+    raise_unjudged(found)
     return {"reason": found["reason"]} if "reason" in found else found
 
 
