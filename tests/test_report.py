@@ -446,6 +446,8 @@ def test_rungs_are_counted_and_their_order_compared() -> None:
     texts = read(record).texts
     assert "The funnel of the rungs" in texts
     assert "The funnel of the rungs" not in read(STUDIES["everything"]).texts
+    bars = re.findall(r'class="bar (\w+)" style="width:([\d.]+)%', page(record).split("The funnel of the rungs")[1])
+    assert bars[:4] == [("trained", "50.0"), ("stopped", "50.0"), ("trained", "50.0"), ("trained", "50.0")]
     assert tau_between([trial for trial in record.trials if trial.state == "trained"], 0) == pytest.approx(1)
     assert tau_between(record.trained[:2], 0) is None
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hrsearch.front import ranges_of, shares
 from hrsearch.report.words import counted
-from hrsearch.study import Record
+from hrsearch.study import Record, Trial
 
 FEWEST = 5  # random candidates that say anything
 CHOICES = 400  # of as many candidates, drawn anew
@@ -27,7 +27,7 @@ class Comparison:
     sampler: Rows  # the mean over choices
     low: Rows  # and where 95 of 100 choices lie
     high: Rows
-    chance: float  # how often a random arm would do as badly if the arms were alike
+    chance: float  # how often a random arm would do as badly if the arms were alike: never 0, for choices are few
 
     @property
     def count(self) -> int:
@@ -35,24 +35,30 @@ class Comparison:
         return len(self.random)
 
 
-def compared(record: Record) -> Comparison | None:
-    """The arms of a study; None where there are too few candidates of one."""
+def arms_of(record: Record) -> tuple[list[Trial], list[Trial]]:
+    """The judged candidates of the sampler and those drawn at random; published and copied ones are in neither."""
     drawn = [trial for trial in record.trials if not {"known", "copied_from"} & trial.attributes.keys()]
     judged = [trial for trial in drawn if trial.state == "trained" or "score" in trial.attributes]
+    at_random = [trial for trial in judged if trial.attributes.get("arm") == "random"]
+    return [trial for trial in judged if trial.attributes.get("arm") != "random"], at_random
+
+
+def compared(record: Record) -> Comparison | None:
+    """The arms of a study; None where there are too few candidates of one."""
+    sampled, at_random = arms_of(record)
     kept = {trial.number for trial in record.contenders}
-    points = [[math.nan if v is None or t.number not in kept else v for v in t.values] for t in judged]
-    at_random = np.array([trial.attributes.get("arm") == "random" for trial in judged], dtype=bool)
-    count = int(at_random.sum())
-    if count < FEWEST or len(judged) - count < count or not kept:
+    count = len(at_random)
+    if count < FEWEST or len(sampled) < count or not kept:
         return None
+    points = [[math.nan if v is None or t.number not in kept else v for v in t.values] for t in (*sampled, *at_random)]
     covered = _covered(points, [objective.direction for objective in record.objectives])
     generator = np.random.default_rng(0)
-    ours = _growths(covered[~at_random], count, generator)
+    ours = _growths(covered[: len(sampled)], count, generator)
     low, high = np.quantile(ours, [0.025, 0.975], axis=0)
-    theirs = _growths(covered[at_random], count, generator)
+    theirs = _growths(covered[len(sampled) :], count, generator)
     pooled = _growths(covered, count, generator)[:, -1]
-    chance = float((pooled <= theirs[0, -1] + 1e-12).mean())
-    return Comparison(theirs.mean(axis=0), ours.mean(axis=0), low, high, chance)
+    as_bad = int((pooled <= theirs[0, -1] + 1e-12).sum())
+    return Comparison(theirs.mean(axis=0), ours.mean(axis=0), low, high, (as_bad + 1) / (CHOICES + 1))
 
 
 def verdict(record: Record) -> Iterator[str]:
@@ -66,12 +72,24 @@ def verdict(record: Record) -> Iterator[str]:
         f"{found.random[-1]:.0%} of the box, as many of the sampler's {found.sampler[-1]:.0%} "
         f"(95 of 100 choices of them: {found.low[-1]:.0%} to {found.high[-1]:.0%})."
     )
+    yield from _let_go(record)
     if found.chance <= SURE:
         yield f"The sampler earned its keep: luck does as much in {found.chance:.1%} of cases."
     elif found.chance >= 1 - SURE:
         yield "Random draws did better here than the sampler, and not by luck: try another sampler."
     else:
         yield f"Whether the sampler earned its keep cannot be told: luck does as much in {found.chance:.0%} of cases."
+
+
+def _let_go(record: Record) -> Iterator[str]:
+    """Only what was trained in full dominates anything: how much of each arm that is, where rungs let some go."""
+    full = [[trial.state == "trained" for trial in arm] for arm in arms_of(record)]
+    if not all(map(all, full)):
+        (ours, of), (theirs, among) = ((sum(arm), len(arm)) for arm in full)
+        yield (
+            f"What a rung let go dominates nothing: {theirs} of the {among} random draws were trained in full, "
+            f"{ours} of the sampler's {of}."
+        )
 
 
 def _covered(points: list[list[float]], directions: list[str]) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ function marksOf(trace, spec) {
 
 // A chart of lines alone says the values at their corners.
 function cornersOf(spec) {
-  return spec.traces.flatMap((trace) => trace.x.map((x, place) => ({ x, y: trace.y[place], trace })))
+  return spec.traces.filter(({ mode }) => mode !== "band").flatMap((trace) => trace.x.map((x, place) => ({ x, y: trace.y[place], trace })))
     .filter(({ x }) => x !== null)
     .map(({ x, y, trace }) => ({ x, y, words: () => [trace.name, `${spec.across.label} ${shown(spec.across.form, x)}`, `${spec.up.label} ${shown(spec.up.form, y)}`] }));
 }
@@ -38,7 +38,7 @@ function traces(plane, spec) {
   });
 }
 
-function lineOf(plane, { role, mode, x, y }) {
+function lineOf(plane, { role, mode, dashed, x, y }) {
   let fresh = true;
   const path = x.map((value, place) => {
     if (value === null) {
@@ -50,12 +50,14 @@ function lineOf(plane, { role, mode, x, y }) {
     fresh = false;
     return step;
   });
-  return svg("path", { class: `line ${role}`, d: path.join("") });
+  if (mode === "band") return svg("path", { class: `band ${role}`, d: `${path.join("")}Z` });
+  return svg("path", { class: `line ${role}${dashed ? " dashed" : ""}`, d: path.join("") });
 }
 
-function nameAt(plane, { role, x, y, name }) {
+// Above the end of the line; under it, if it is the dashed one of two.
+function nameAt(plane, { role, dashed, x, y, name }) {
   const right = plane.x.at(x.at(-1)) > (plane.area.left + plane.area.right) / 2;
-  const place = { x: plane.x.at(x.at(-1)) + (right ? -6 : 6), y: plane.y.at(y.at(-1)) + 4, "text-anchor": right ? "end" : "start" };
+  const place = { x: plane.x.at(x.at(-1)) + (right ? -6 : 6), y: plane.y.at(y.at(-1)) + (dashed ? 18 : -8), "text-anchor": right ? "end" : "start" };
   return svg("text", { class: `name ${role}`, ...place }, name);
 }
 

@@ -3,12 +3,14 @@
 A figure is data only; `plot.js` draws it. Its roles are colours of `COLOURS`. None leaves a figure out of the page.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
-from hrsearch.front import hypervolume_growth, ranges_of
+from hrsearch.front import Range, hypervolume_growth, ranges_of
 from hrsearch.pick import trained_of, value_of
-from hrsearch.report.arms import compared
+from hrsearch.report.arms import FEWEST, arms_of, compared
 from hrsearch.report.headline import published, standing_out
 from hrsearch.report.points import label_of
 from hrsearch.report.words import shown
@@ -21,6 +23,7 @@ COLOURS = {
     "published": ("#b34a08", "#f2a154"),
     "winner": ("#00704f", "#3fcfa4"),
 }
+RUNG_ROLES = {"judged": "not on the front", "front": "on the front", "published": "published network"}
 Numbers = Sequence[float | None]
 
 
@@ -54,14 +57,18 @@ class Axis:
 
 @dataclass(frozen=True)
 class Trace:
-    """A line, steps or points. None in `x` and `y` interrupts a line; points may name their trials."""
+    """A line, steps, points or a band. None in `x` and `y` interrupts a line; points may name their trials.
+
+    A band is an area: its lower edge from left to right, its upper one from right to left.
+    """
 
     role: str
-    mode: str  # line, steps or points
+    mode: str  # line, steps, points or band
     x: Numbers
     y: Numbers
     name: str = ""
     trials: Sequence[int] = ()
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,11 @@ def latency_against_flops(record: Record) -> Figure | None:
 
 def growth(record: Record) -> Figure | None:
     """The share of the box between the worst and the best values that the trials so far dominate."""
+    if not record.trained or len(record.trials) < 2:
+        return None
     numbers = [float(trial.number) for trial in record.trials]
-    return _growth(record, list(record.trials), numbers, Axis("trial", "plain"))
+    traces = _stairs(record.trials, [numbers[0], *numbers], [0.0, *growth_of(record)], "front", "", False)
+    return Chart(Axis("trial", "plain"), Axis("hypervolume", "share"), traces)
 
 
 def sampler_against_random(record: Record) -> Figure | None:
@@ -125,53 +135,68 @@ def sampler_against_random(record: Record) -> Figure | None:
     if found is None:
         return None
     numbers = [float(number) for number in range(1, found.count + 1)]
-    lines = (
-        ("front", "the sampler", found.sampler),
-        ("judged", "random draws", found.random),
-        ("front", "the sampler, lowest of 95 %", found.low),
-        ("front", "the sampler, highest of 95 %", found.high),
-    )
-    traces = [Trace(role, "line", numbers, shares.tolist(), title) for role, title, shares in lines]
+    edges = [*found.low.tolist(), *found.high.tolist()[::-1]]
+    traces = [
+        Trace("front", "band", [*numbers, *numbers[::-1]], edges, "95 % of the sampler's"),
+        Trace("front", "line", numbers, found.sampler.tolist(), "the sampler"),
+        Trace("judged", "line", numbers, found.random.tolist(), "random draws", dashed=True),
+    ]
     return Chart(Axis("candidates", "count"), Axis("hypervolume", "share"), traces)
 
 
 def growth_in_time(record: Record) -> Figure | None:
-    """The same against the hours since the search began; pauses count."""
-    ended = [trial for trial in record.trials if trial.finished and trial.started]
-    if not ended:
+    """The same of each arm against the hours that judging its candidates took, one after the other."""
+    sampled, at_random = ([trial for trial in arm if seconds_of(trial)] for arm in arms_of(record))
+    if not record.trained or len(sampled) < 2:
         return None
-    begin = min(trial.started for trial in ended if trial.started)
-    hours = [(trial.finished - begin).total_seconds() / 3600 for trial in ended if trial.finished]
-    order = sorted(range(len(ended)), key=hours.__getitem__)
-    return _growth(record, [ended[i] for i in order], [hours[i] for i in order], Axis("hours since the start", "hours"))
+    ranges = ranges_of(_points(record, [*sampled, *at_random]), _directions(record))
+    traces = _timed(record, sampled, ranges, "the sampler", False)
+    if len(at_random) >= FEWEST:
+        traces += _timed(record, at_random, ranges, "random draws", True)
+    return Chart(Axis("hours of judging", "hours"), Axis("hypervolume", "share"), traces)
 
 
 def scores(record: Record) -> Figure | None:
-    """The share of candidates below each score: the steeper on the right, the better the space."""
-    drawn = [trial for trial in trained_of(record) if not trial.attributes.get("known")]
-    found = sorted(value for trial in drawn if (value := value_of(trial, "score")) is not None)
-    if len(found) < 2:
+    """The share of candidates below each score after equal training: random draws show the space, others the search."""
+    sampled, at_random = ([score for t in arm if (score := early_score(t)) is not None] for arm in arms_of(record))
+    if len(sampled) < 2:
         return None
-    shares = [(index + 1) / len(found) for index in range(len(found))]
-    traces = [Trace("front", "steps", [found[0], *found], [0.0, *shares], "candidates")]
+    traces = [_shares_below("front", "the sampler's", sampled)]
+    if len(at_random) >= FEWEST:
+        traces.append(_shares_below("judged", "random draws", at_random, dashed=True))
     for known in published(record):
-        score = value_of(known, "score")
+        score = early_score(known)
         if score is not None:
             traces.append(Trace("published", "line", [score, score], [0.0, 1.0], known.name))
     return Chart(Axis(label_of(record, "score"), "score"), Axis("share of the candidates", "share"), traces)
 
 
+def early_score(trial: Trial) -> float | None:
+    """The score after the first rung that trains, where all are alike; without rungs that of full training."""
+    rungs = [score["value"] for score in trial.attributes.get("rungs") or () if score["steps"]]
+    score = rungs[0] if rungs else value_of(trial, "score")
+    return score if score is not None and math.isfinite(score) else None
+
+
+def seconds_of(trial: Trial) -> float:
+    """Seconds that judging it took, all rungs together; 0 where nothing is known of it."""
+    seconds = trial.attributes.get("seconds")
+    if seconds is None and trial.started and trial.finished:
+        return (trial.finished - trial.started).total_seconds()
+    return float(seconds or 0.0)
+
+
 def rungs(record: Record) -> Figure | None:
-    """The score of every candidate after each rung: who went on, and who was let go."""
-    groups: dict[str, list[Trial]] = {"judged": [], "front": [], "published": []}
+    """The score of every candidate after each rung, those of the front above the others."""
+    front = {trial.number for trial in record.front()}
+    groups: dict[str, list[Trial]] = {role: [] for role in RUNG_ROLES}
     for trial in record.trials:
         if any(score["steps"] for score in trial.attributes.get("rungs") or ()):
-            role = "front" if trial.state == "trained" else "judged"
+            role = "front" if trial.number in front else "judged"
             groups["published" if trial.attributes.get("known") else role].append(trial)
     if not any(len(trial.attributes["rungs"]) > 1 for group in groups.values() for trial in group):
         return None
-    names = {"judged": "went no further", "front": "trained in full", "published": "published network"}
-    traces = [trace for role, group in groups.items() if group for trace in _curves(role, names[role], group)]
+    traces = [trace for role, group in groups.items() if group for trace in _curves(role, RUNG_ROLES[role], group)]
     return Chart(Axis("steps of training", "count"), Axis(label_of(record, "score"), "score"), traces)
 
 
@@ -199,28 +224,43 @@ FIGURES: dict[str, Callable[[Record], Figure | None]] = {
 }
 
 
-def growth_of(record: Record, trials: Sequence[Trial] | None = None) -> list[float]:
+def growth_of(record: Record) -> list[float]:
     """The dominated share after each trial, by number; trials that may not stand on the front add nothing."""
-    directions = [objective.direction for objective in record.objectives]
+    points = _points(record, record.trials)
+    return hypervolume_growth(points, _directions(record), ranges_of(points, _directions(record)))
+
+
+def _points(record: Record, trials: Sequence[Trial]) -> list[list[float]]:
     contenders = {trial.number for trial in record.contenders}
-    points = [
-        [float("nan") if value is None or trial.number not in contenders else value for value in trial.values]
-        for trial in (record.trials if trials is None else trials)
+    return [
+        [math.nan if value is None or trial.number not in contenders else value for value in trial.values]
+        for trial in trials
     ]
-    return hypervolume_growth(points, directions, ranges_of(points, directions))
 
 
-def _growth(record: Record, trials: list[Trial], across: list[float], axis: Axis) -> Figure | None:
-    if not record.trained or len(trials) < 2:
-        return None
-    shares = growth_of(record, trials)
-    before = [0.0, *shares[:-1]]
-    grown = [index for index, (old, new) in enumerate(zip(before, shares, strict=True)) if new > old]
-    corners = sorted({0, len(trials) - 1, *grown})
-    line = Trace("front", "steps", [across[i] for i in corners], [shares[i] for i in corners])
-    numbers = [trials[i].number for i in grown]
-    marks = Trace("front", "points", [across[i] for i in grown], [shares[i] for i in grown], trials=numbers)
-    return Chart(axis, Axis("hypervolume", "share"), [line, marks])
+def _directions(record: Record) -> list[str]:
+    return [objective.direction for objective in record.objectives]
+
+
+def _timed(record: Record, trials: list[Trial], ranges: Sequence[Range], name: str, dashed: bool) -> list[Trace]:
+    shares = hypervolume_growth(_points(record, trials), _directions(record), ranges)
+    hours = list(accumulate(seconds_of(trial) / 3600 for trial in trials))
+    return _stairs(trials, [0.0, *hours], [0.0, *shares], "judged" if dashed else "front", name, dashed)
+
+
+def _stairs(trials: Sequence[Trial], x: list[float], y: list[float], role: str, name: str, dashed: bool) -> list[Trace]:
+    """Steps from a beginning that no trial has, and a point wherever a trial has added something."""
+    grown = [index for index in range(1, len(x)) if y[index] > y[index - 1]]
+    corners = sorted({0, len(x) - 1, *grown})
+    line = Trace(role, "steps", [x[i] for i in corners], [y[i] for i in corners], name, dashed=dashed)
+    numbers = [trials[i - 1].number for i in grown]
+    return [line, Trace(role, "points", [x[i] for i in grown], [y[i] for i in grown], name, numbers)]
+
+
+def _shares_below(role: str, name: str, found: Sequence[float], dashed: bool = False) -> Trace:
+    ordered = sorted(found)
+    shares = [(index + 1) / len(ordered) for index in range(len(ordered))]
+    return Trace(role, "steps", [ordered[0], *ordered], [0.0, *shares], name, dashed=dashed)
 
 
 def _curves(role: str, name: str, trials: Sequence[Trial]) -> list[Trace]:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hrsearch.arch import Arch
 from hrsearch.grammar import yaml_of
 from hrsearch.objective import OBJECTIVES, Objective
 from hrsearch.pick import trained_of, value_of
@@ -22,6 +23,7 @@ FORMS = {"score": "score", "latency": "ms", "memory": "bytes", "training_memory"
 def points(record: Record) -> dict[str, Any]:
     """Columns of one value per trained trial, in order of their number; None where nothing is known."""
     trials = trained_of(record)
+    archs = [arch_of(trial) for trial in trials]
     columns = {name: _column(record, trials, name) for name in TITLES}
     views = {"": _view(record, trials, {objective.name: objective.name for objective in record.objectives})}
     for target in targets_of(record):
@@ -36,8 +38,8 @@ def points(record: Record) -> dict[str, Any]:
         "columns": {key: column for key, column in columns.items() if column},
         "views": views,
         "knobs": _knobs(trials),
-        "kinds": _kinds(trials),
-        "design": [design(arch) if (arch := arch_of(trial)) else "" for trial in trials],
+        "kinds": _kinds(archs),
+        "design": [design(arch) if arch else "" for arch in archs],
         "winners": {t.number: t.attributes["arch"] for t in standing_out(record).values() if t.attributes.get("arch")},
     }
 
@@ -103,9 +105,8 @@ def _knobs(trials: Sequence[Trial]) -> dict[str, Any]:
     return found
 
 
-def _kinds(trials: Sequence[Trial]) -> list[str]:
+def _kinds(archs: Sequence[Arch | None]) -> list[str]:
     """The kinds of blocks of all networks: a kind has one colour on the whole page."""
-    archs = (arch_of(trial) for trial in trials)
     return kinds_of(branch for arch in archs if arch for stage in arch.stages for branch in stage.branches)
 
 
@@ -115,8 +116,7 @@ def _inside(trial: Trial, task: str, plugins: Sequence[str]) -> dict[str, Any]:
     rungs = [
         [one["steps"], one["value"]] for one in known.get("rungs") or () if one["steps"] and math.isfinite(one["value"])
     ]
-    arch = arch_of(trial)
-    text = _yaml(trial, task, plugins) if arch else ""
+    text = _yaml(trial, task, plugins)
     return {"arch": known.get("arch"), "yaml": text, "knobs": _texts(trial), **bill, "rungs": rungs}
 
 

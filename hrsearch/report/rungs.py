@@ -1,10 +1,12 @@
 """The funnel of the rungs: how many were judged at each, how many went on, and whether a rung foretold the next."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from hrsearch.report.figures import RUNG_ROLES
 from hrsearch.report.markup import Markup, element, sign
 from hrsearch.report.words import NOTHING
 from hrsearch.study import Record, Trial
@@ -22,29 +24,39 @@ def funnel(record: Record, figure: Sequence[Markup]) -> Markup | None:
     last = max((len(trial.attributes["rungs"]) for trial in trials), default=0)
     if last < 2:
         return None
-    heads = ("Rung", "Steps", "Judged", "Went on", "Let go", "Waiting", "Kendall tau to the next")
+    heads = ("Rung", "Steps", "Judged", "", "Went on", "Let go", "Waiting", "Kendall tau to the next")
     head = element("tr", [element("th", name, scope="col") for name in heads])
-    table = element("table", element("thead", head), element("tbody", [_row(trials, rung) for rung in range(last)]))
+    rows = [_row(trials, rung) for rung in range(last)]
+    table = element("table", element("thead", head), element("tbody", rows), class_="rungs")
     box = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="The rungs")
-    names = {"front": "trained in full", "judged": "went no further", "published": "published network"}
-    key = element("p", [sign(role, "●", text) for role, text in names.items()], class_="key")
+    bars = element("p", sign("front", "■", "went on, or to the end"), sign("judged", "■", "let go"), class_="key")
+    key = element("p", [sign(role, "●", text) for role, text in RUNG_ROLES.items()], class_="key")
     title = element("h2", "The funnel of the rungs")
-    return element("section", title, element("p", TOLD), box, key if figure else None, figure)
+    return element("section", title, element("p", TOLD), bars, box, key if figure else None, figure)
 
 
 def _row(trials: Sequence[Trial], rung: int) -> Markup:
     judged = [trial for trial in trials if len(trial.attributes["rungs"]) > rung]
     on = [trial for trial in judged if len(trial.attributes["rungs"]) > rung + 1]
-    ended = [trial for trial in judged if trial not in on]
-    cells: list[str | int] = [
+    ended = Counter(trial.state for trial in judged if len(trial.attributes["rungs"]) == rung + 1)
+    cells: list[str | int | Markup] = [
         _training(judged[0].attributes["rungs"][rung]) if judged else NOTHING,
         len(judged),
+        _bars(len(on) + ended["trained"], ended["stopped"], len(trials)),
         len(on),
-        sum(trial.state == "stopped" for trial in ended),
-        sum(trial.state == "waiting" for trial in ended),
+        ended["stopped"],
+        ended["waiting"],
         tau_text(tau_between(on, rung)),
     ]
     return element("tr", element("th", str(rung), scope="row"), [element("td", cell) for cell in cells])
+
+
+def _bars(on: int, let_go: int, whole: int) -> Markup:
+    """Both as shares of all that were judged at the first rung, beside each other."""
+    parts = {"trained": on, "stopped": let_go}
+    widths = {role: f"width:{100 * count / whole:.1f}%" for role, count in parts.items() if count}
+    bars = [element("div", class_=f"bar {role}", style=width) for role, width in widths.items()]
+    return element("div", bars, class_="parts")
 
 
 def _training(score: Mapping[str, Any]) -> str:

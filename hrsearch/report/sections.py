@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection
 
 from hrsearch.pick import trained_of, value_of
-from hrsearch.report.arms import verdict
+from hrsearch.report.arms import FEWEST, arms_of, verdict
 from hrsearch.report.confirmation import confirmation
 from hrsearch.report.differences import apart
 from hrsearch.report.elsewhere import elsewhere
-from hrsearch.report.figures import FIGURES, growth_of
+from hrsearch.report.figures import FIGURES, early_score, growth_of, seconds_of
 from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import comparisons, headline, summary
 from hrsearch.report.health import health
@@ -119,7 +119,7 @@ def progress(record: Record, drawn: Collection[str]) -> Markup | None:
     """How the hypervolume grew, what the sampler added to luck, how scores are spread, how latency goes with FLOPs."""
     parts: list[tuple[str, str, Callable[[Record], str]]] = [
         ("growth", "How the front grew", _growing),
-        ("growth_in_time", "The same in time", lambda _: "Hours since the first candidate began; pauses count."),
+        ("growth_in_time", "The same in time", _in_time),
         ("sampler_against_random", "Did the sampler earn its keep?", _arms),
         ("scores", "What the space holds", _spread_of_scores),
         ("latency_against_flops", "FLOPs are not speed", _spread),
@@ -174,7 +174,15 @@ def _growing(record: Record) -> str:
 
 
 def _arms(record: Record) -> str:
-    return " ".join([*verdict(record), "Line: the sampler, with its 95 % interval; dashed: random draws."])
+    return " ".join([*verdict(record), "Line: the sampler, with 95 % of its choices; dashed: random draws."])
+
+
+def _in_time(record: Record) -> str:
+    said = "Hours that judging the candidates took, one after the other; published networks are left out."
+    hours = [sum(map(seconds_of, arm)) / 3600 for arm in arms_of(record)]
+    if len(arms_of(record)[1]) < FEWEST:
+        return said
+    return f"{said} Line: the sampler, {hours[0]:.2g} h in all; dashed: random draws, {hours[1]:.2g} h."
 
 
 def _spread(record: Record) -> str:
@@ -189,10 +197,18 @@ def _spread(record: Record) -> str:
 
 
 def _spread_of_scores(record: Record) -> str:
-    drawn = [trial for trial in trained_of(record) if not trial.attributes.get("known")]
-    found = sorted(value for trial in drawn if (value := value_of(trial, "score")) is not None)
-    quarter, middle = found[len(found) // 4], found[len(found) // 2]
-    return (
-        f"Scores of all trained candidates: half of them reach {shown('score', middle)}, three quarters "
-        f"{shown('score', quarter)}. The further right the curve, the better the space; the search leans to the good."
-    )
+    sampled, at_random = ([score for t in arm if (score := early_score(t)) is not None] for arm in arms_of(record))
+    when = "after the first rung" if any(t.attributes.get("rungs") for t in record.trials) else "in full training"
+    if len(at_random) >= FEWEST:
+        told = (
+            f"Dashed: the space, by {len(at_random)} random draws {_quarters(at_random)}. Line: what the sampler drew"
+        )
+    else:
+        told = "Random draws, which would show the space, are too few: the line shows what the sampler drew"
+    return f"Scores {when}. {told} ({counted(len(sampled), 'network')} {_quarters(sampled)})."
+
+
+def _quarters(scores: list[float]) -> str:
+    found = sorted(scores)
+    middle, quarter = (shown("score", found[len(found) // part]) for part in (2, 4))
+    return f"of which half reach {middle}, three quarters {quarter}"
