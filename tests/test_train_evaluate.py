@@ -119,6 +119,18 @@ def test_the_best_is_tested_once(tmp_path: Path) -> None:
     assert train(winner, settings={"test": "whole"}, device="cpu").tested != 0.5  # another test is done
 
 
+def test_better_weights_are_tested_anew(tmp_path: Path) -> None:
+    """A training that has stopped early, was tested and went on with more patience to better weights."""
+    path = masks_tree(tmp_path / "own", count=20, values=(0, 1, 2))
+    winner = exported(tmp_path / "winner", data=str(path), test="whole", every=1, patience=1)
+    first = train(winner, device="cpu")
+    (winner / "run/test.json").write_text((winner / "run/test.json").read_text().replace(str(first.tested), "0.5"))
+    assert train(winner, device="cpu").tested == 0.5
+    later = train(winner, settings={"patience": 0}, device="cpu")
+    assert later.best_step > first.best_step
+    assert later.tested != 0.5
+
+
 def test_a_test_of_another_task_is_told(tmp_path: Path) -> None:
     arch = ARCH.replace("segment", "classify").replace("{kind: segformer, width: 8}", "classify")
     with pytest.raises(InputError, match="test: 'whole' is for task 'segment', not 'classify'"):

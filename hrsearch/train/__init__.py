@@ -317,16 +317,16 @@ def _best(run: Run, rows: Sequence[Row]) -> Row:
 def _result(run: Run, rows: list[Row]) -> TrainResult:
     last, best = rows[-1], _best(run, rows)
     value, top, steps = last[run.column], best[run.column], int(last["step"])
-    return TrainResult(run.folder, steps, run.metric, value, top, int(best["step"]), _tested(run))
+    return TrainResult(run.folder, steps, run.metric, value, top, int(best["step"]), _tested(run, int(best["step"])))
 
 
-def _tested(run: Run) -> float | None:
-    """The recipe's test of the best weights: done once, then read."""
+def _tested(run: Run, step: int) -> float | None:
+    """The recipe's test of the best weights, those of this step: done once, then read."""
     recipe, path = run.recipe, run.folder / TEST
     if recipe.test == "none":
         return None
-    said = {"image": recipe.image, **{key: getattr(recipe, key) for key in ("test", "test_scales", "test_flip")}}
-    how = json.loads(json.dumps(said))
+    said = {key: getattr(recipe, key) for key in ("image", "test", "test_scales", "test_flip")}
+    how = json.loads(json.dumps({"step": step, **said}))
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["how"] == how:
