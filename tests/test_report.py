@@ -278,13 +278,14 @@ def test_published_network_that_failed_is_said_so() -> None:
 
 def test_summary_counts_everything() -> None:
     text = " ".join(summary(STUDIES["everything"]))
-    assert text.startswith("51 candidates of hrvit.yaml judged; 45 of the budget of 200 are spent. 40 networks trained")
+    judged = "44 candidates of hrvit.yaml judged, and hrvit_b1 to compare with; 45 of the budget of 200 are spent."
+    assert text.startswith(f"{judged} 40 networks trained")
     assert text.endswith("6 refused by a limit before training, 5 failed, 1 cut off and 2 being judged.")
 
 
 def test_spent_budget_is_not_mentioned() -> None:
     record = dataclasses.replace(STUDIES["everything"], attributes={**STUDIES["everything"].attributes, "budget": 45})
-    assert summary(record)[0] == "51 candidates of hrvit.yaml judged."
+    assert summary(record)[0] == "44 candidates of hrvit.yaml judged, and hrvit_b1 to compare with."
     assert "the study is complete" in page(record)
     assert "the same command finishes the study" in page(STUDIES["everything"])
 

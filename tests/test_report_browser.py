@@ -23,6 +23,7 @@ from hrsearch.targets import key_of, on_target
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 RECORD = example_record(40, refused=3, failed=2, running=1, rungs=True)
+CUT = "[...document.querySelectorAll('.figure')].filter((one) => one.scrollWidth > one.clientWidth).map(({id}) => id)"
 AXE = "axe-core@4.14.1"
 
 
@@ -88,6 +89,7 @@ def test_figures_are_drawn_at_every_width(quiet: Page, report: Path, width: int,
     intervals = quiet.evaluate("document.querySelector('#figure-front .interval').getAttribute('d')")
     assert intervals.count("M") == len({trial.number for trial in RECORD.front()} | {0})  # 0 is the published network
     assert quiet.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert quiet.evaluate(CUT) == []
 
 
 def test_page_fits_on_paper(quiet: Page, report: Path) -> None:

@@ -54,10 +54,11 @@ function lineOf(plane, { role, mode, dashed, x, y }) {
   return svg("path", { class: `line ${role}${dashed ? " dashed" : ""}`, d: path.join("") });
 }
 
-// Above the end of the line; under it, if it is the dashed one of two.
+// Above the end of the line; under it, if it is the dashed one of two and there is room.
 function nameAt(plane, { role, dashed, x, y, name }) {
   const right = plane.x.at(x.at(-1)) > (plane.area.left + plane.area.right) / 2;
-  const place = { x: plane.x.at(x.at(-1)) + (right ? -6 : 6), y: plane.y.at(y.at(-1)) + (dashed ? 18 : -8), "text-anchor": right ? "end" : "start" };
+  const end = plane.y.at(y.at(-1));
+  const place = { x: plane.x.at(x.at(-1)) + (right ? -6 : 6), y: end + (dashed && end < plane.area.bottom - 24 ? 18 : -8), "text-anchor": right ? "end" : "start" };
   return svg("text", { class: `name ${role}`, ...place }, name);
 }
 
@@ -67,7 +68,7 @@ function bars(host, spec) {
   const rows = spec.places.map((place, row) => html("div", { class: "bar-row" },
     html("span", {}, place),
     html("span", {}, spec.series.map((series) => html("span", { class: "bar-line" },
-      html("i", { class: `bar ${series.role}`, style: `width:${((42 * series.shares[row]) / longest).toFixed(2)}%` }),
+      html("i", { class: `bar ${series.role}`, style: `--share:${(series.shares[row] / longest).toFixed(4)}` }),
       html("small", {}, `${shown("share", series.shares[row])} · ${series.texts[row]}`))))));
   const key = html("p", { class: "key" }, spec.series.map(({ role, name }) => html("span", {}, html("i", { class: role }, "■"), name)));
   host.classList.add("bars");

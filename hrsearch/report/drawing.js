@@ -37,7 +37,7 @@ function drawingOf(arch) {
 
 const fusion = (x1, y1, x2, y2) => svg("line", { class: y1 === y2 ? "same" : "across", x1, y1, x2, y2 });
 
-// The map as a band as thick as it is wide, its blocks as bars in it, their window beneath.
+// The map as a band that is the thicker the more channels it has, its blocks as bars in it, their window beneath.
 function band(branch, start, end, y) {
   const height = thickness(branch.channels);
   const top = y - height / 2;
@@ -57,8 +57,11 @@ function blocksOf(branch) {
   return `${branch.depth} × ${kind}${words.length ? ` (${words.join(", ")})` : ""}`;
 }
 
-// Which colour is which kind, where a network has more than one or none is obvious.
+// Which colour is which kind; a map that has no blocks is a bare band.
 function kindsKey(arch) {
-  const kinds = [...new Set(arch.stages.flatMap((stage) => stage.branches.map((branch) => branch.block?.kind)).filter(Boolean))];
-  return html("p", { class: "key" }, kinds.map((kind) => html("span", {}, html("i", { class: kindClass(kind) }, "■"), kind)));
+  const branches = arch.stages.flatMap((stage) => stage.branches);
+  const kinds = [...new Set(branches.map((branch) => branch.block?.kind).filter(Boolean))];
+  const entries = kinds.map((kind) => [kindClass(kind), kind]);
+  if (branches.some((branch) => !branch.block)) entries.push(["map", "no blocks"]);
+  return html("p", { class: "key" }, entries.map(([role, text]) => html("span", {}, html("i", { class: role }, "■"), text)));
 }

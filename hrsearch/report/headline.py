@@ -112,6 +112,7 @@ _ENDS = {
     "running": "being judged",
     "lost": "cut off",
 }
+_JUDGED = ("trained", "stopped", "waiting", "failed")  # what the budget counts
 _NOUNS = {"flops": "FLOPs", "params": "parameters", "training_memory": "memory in training"}
 
 
@@ -122,17 +123,19 @@ def is_finished(record: Record) -> bool:
 
 
 def _spent(record: Record) -> int:
-    return sum(trial.state in ("trained", "stopped", "waiting", "failed") for trial in record.trials)
+    return sum(trial.state in _JUDGED for trial in record.trials)
 
 
 def _judged(record: Record) -> str:
-    finished = sum(trial.state != "running" for trial in record.trials)
+    """What was refused is no judged network, and a published one is no candidate."""
     space = Path(str(record.attributes.get("space_path") or "the space")).name
-    judged = f"{counted(finished, 'candidate')} of {space} judged"
-    if is_finished(record):
-        return f"{judged}."
+    judged = [trial for trial in record.trials if trial.state in _JUDGED]
+    known = [trial.name for trial in judged if trial.attributes.get("known")]
+    said = f"{counted(len(judged) - len(known), 'candidate')} of {space} judged"
+    said += f", and {spelled(known)} to compare with" if known else ""
     budget = record.attributes.get("budget")
-    return f"{judged}; {_spent(record):,} of the budget of {budget:,} are spent." if budget else f"{judged}."
+    spent = f"; {_spent(record):,} of the budget of {budget:,} are spent" if budget and not is_finished(record) else ""
+    return f"{said}{spent}."
 
 
 def _trained(record: Record, count: int) -> str:

@@ -116,8 +116,21 @@ function rings(plane, winners, at, indices) {
   for (const [choice, index] of Object.entries(winners)) {
     if (indices.includes(index) && state.kept[index]) grouped.set(index, [...(grouped.get(index) ?? []), choice]);
   }
+  const taken = indices.filter((index) => state.kept[index]).map(at);
   return [...grouped].flatMap(([index, choices]) => {
-    const [x, y] = at(index);
-    return [ring(x, y, 9, "winner"), svg("text", { class: "name winner", x, y: y - 14, "text-anchor": "middle" }, choices.join(", "))];
+    const words = choices.join(", ");
+    const place = freeBeside(plane, ...at(index), 7 * words.length, taken);
+    return [ring(...at(index), 9, "winner"), svg("text", { class: "name winner", ...place }, words)];
   });
+}
+
+// Words beside a ring, where they lie over the fewest points: above, below, on the right or on the left.
+function freeBeside(plane, x, y, width, taken) {
+  const sides = [[x - width / 2, y - 14, "middle", x], [x - width / 2, y + 24, "middle", x], [x + 14, y + 4, "start", x + 14], [x - 14 - width, y + 4, "end", x - 14]];
+  const covered = ([left, foot]) => taken.filter(([across, up]) => across > left - 4 && across < left + width + 4 && up > foot - 14 && up < foot + 4).length;
+  const room = ([left, foot]) => left > plane.area.left && left + width < plane.area.right + EDGE.right && foot > 12 && foot < plane.area.bottom;
+  const costs = sides.map((side) => covered(side) + (room(side) ? 0 : taken.length));
+  const [left, foot, anchor, start] = sides[costs.indexOf(Math.min(...costs))];
+  taken.push([left + width / 2, foot - 4], [left + 4, foot - 4], [left + width - 4, foot - 4]);
+  return { x: start, y: foot, "text-anchor": anchor };
 }
