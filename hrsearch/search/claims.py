@@ -18,7 +18,7 @@ from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
 from hrsearch.search.promise import Counting
-from hrsearch.search.proposals import How, distributions_of, propose, refused_in_a_row
+from hrsearch.search.proposals import How, distributions_of, is_between_generations, propose, refused_in_a_row
 from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import is_waiting
@@ -196,6 +196,8 @@ class Claims:
             self.end = Ending(
                 f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True, True
             )
+            return None
+        if is_between_generations(trials, self._plan.how):
             return None
         counting = Counting(self._plan.cost_of, self._plan.limits)
         proposal = propose(self._plan.space, trials, self._plan.how, counting)

@@ -8,6 +8,7 @@ sampler what the stored study must not contain (draws that came to nothing; late
 import copy
 import json
 import random
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ from hrsearch.objective import OBJECTIVES
 from hrsearch.search.judging import MEMORY
 from hrsearch.search.promise import EXACT, Counting, Draft, most_promising
 from hrsearch.search.rungs import Ladder
-from hrsearch.search.samplers import sampler_of
+from hrsearch.search.samplers import GENERATIONAL, population_of, sampler_of
 from hrsearch.search.verdict import is_spent, ran_out_of_memory
 from hrsearch.space import Draw, Knob, Space
 
@@ -107,6 +108,24 @@ def _is_control(trials: Sequence[FrozenTrial], how: How) -> bool:
     if how.sampler == "random" or any("arm" in trial.user_attrs for trial in trials[number:]):
         return False
     return seed_of(how.seed, number, "arm") < how.control * 2**32
+
+
+def is_between_generations(trials: Sequence[FrozenTrial], how: How) -> bool:
+    """Whether a generation is under way as a whole, but not yet judged: the next one descends from all of it.
+
+    Waiting for it makes what a generational sampler proposes the same with any number of workers. Draws that are
+    weighed and candidates that wait at rungs know more the sooner others end, whatever the sampler.
+    """
+    if how.sampler not in GENERATIONAL or how.draws > 1 or how.ladder:
+        return False
+    states = defaultdict[int, list[TrialState]](list)
+    for trial in trials:
+        for note, generation in trial.system_attrs.items():
+            if note.endswith(":generation"):
+                states[generation].append(trial.state)
+    newest = states[max(states)] if states else []
+    judged, running = newest.count(TrialState.COMPLETE), newest.count(TrialState.RUNNING)
+    return running > 0 and judged < population_of(how.budget) <= judged + running
 
 
 def refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:

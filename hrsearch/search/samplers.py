@@ -44,6 +44,9 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
 }
 
 
+GENERATIONAL = ("nsga2", "nsga3")  # each candidate descends from the generation before, and from nothing else
+
+
 def population_of(budget: int) -> int:
     """The size of a generation: ten generations to a budget of 100 to 500, more to a larger one."""
     least, most = POPULATION
