@@ -1,9 +1,10 @@
 """JSON Schemas of the files that people write, made from the registries, so that editors complete and check them."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from hrsearch.errors import InputError, suggestion
 from hrsearch.registry import BLOCKS, HEADS, LINKS, Registry
 from hrsearch.runner import Runner
 from hrsearch.task import TASKS
@@ -18,12 +19,24 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def schema_of(what: str) -> Schema:
-    """The schema of a "space" (a network is a space without knobs) or of a "runner"."""
-    return {"$schema": DRAFT, **(_space() if what == "space" else _runner())}
+    """The schema of a "space" (a network is a space without knobs), a "runner" or a "recipe"; else an InputError."""
+    if what not in _SCHEMAS:
+        raise InputError(f"schema {what!r} does not exist; {suggestion(what, _SCHEMAS)}")
+    return {"$schema": DRAFT, **_SCHEMAS[what]()}
 
 
 def _runner() -> Schema:
     return {**Runner.model_json_schema(), "title": "A way to judge candidates"}
+
+
+def _recipe() -> Schema:
+    """A person's own, or a paper's, which is for a task and says where other families' papers differ."""
+    from hrsearch.train.recipe import Recipe, Shipped  # loads torch, which the others do without
+
+    found = Shipped.model_json_schema()
+    found["properties"]["families"]["additionalProperties"] = _object(Recipe.model_json_schema()["properties"])
+    del found["required"], found["description"]
+    return {**found, "title": "A way to train", "dependentRequired": {"families": ["task"]}}
 
 
 def _space() -> Schema:
@@ -132,3 +145,6 @@ def _each(schema: Schema) -> Schema:
 def _object(properties: dict[str, Schema], required: Iterable[str] = ()) -> Schema:
     found: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return {**found, "required": list(required)} if required else found
+
+
+_SCHEMAS: dict[str, Callable[[], Schema]] = {"space": _space, "runner": _runner, "recipe": _recipe}

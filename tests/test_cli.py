@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +40,7 @@ proxy: {image: 32, batch: 8, steps: 4, warmup: 1, train_images: 64, val_images: 
 measure: {image: [64, 64], seconds: 0.2}
 engine: {kind: processes, workers: 2, timeout_s: 120}
 """
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 QUIET = {"run", "report", "measure", "calibrate", "finalize", "export", "train"}  # those that take a while
 
 
@@ -163,6 +166,13 @@ def test_a_report_is_written_again(home: Path) -> None:
         (["report", "absent"], "holds no study"),
         (["export", "absent"], "holds no study"),
         (["train", "absent"], "absent"),
+        (["report", "hrvit", "--limit", "3"], "No such option: --limit; see hrsearch report --help"),
+        (["run", "hrvit", "--bugdet", "3"], "(Possible options: --budget, --quiet)"),
+        (["run", "hrvit", "--budget", "many"], "'--budget': Input should be a valid integer"),
+        (["run", "hrvit", "--budget", "many"], "but got 'many'"),
+        (["run"], "Missing argument 'SPACE'; see hrsearch run --help"),
+        (["rnu"], "Did you mean 'run'? see hrsearch --help"),
+        (["schema", "runer"], "did you mean 'runner'?"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(
@@ -220,11 +230,44 @@ def test_other_tasks_go_the_whole_road(home: Path, task: str, metric: str) -> No
 
 
 def test_every_command_answers_machines_in_the_same_way() -> None:
-    """`schema` prints JSON as it is."""
-    for name, each in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, each in COMMANDS.items():
         options = {option for parameter in each.params for option in parameter.opts}
-        assert name == "schema" or "--json" in options
+        assert "--json" in options
         assert ("--quiet" in options) == (name in QUIET)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_examples_that_it_understands(name: str) -> None:
+    head, *lines = COMMANDS[name].epilog.splitlines()
+    assert (head, 1 <= len(lines) <= 3) == ("Examples:", True)
+    for line in lines:
+        assert len(line) < 80  # a terminal's width
+        called, command_name, *arguments = shlex.split(line)
+        assert (called, command_name) == ("hrsearch", name)
+        COMMANDS[name].make_context(name, arguments)
+    for parameter in COMMANDS[name].params:  # arguments are spelt alike
+        assert parameter.param_type_name == "option" or parameter.metavar.isupper()
+
+
+def test_without_a_command_it_helps_and_it_knows_its_version(tmp_path: Path) -> None:
+    alone, version = inside(tmp_path), inside(tmp_path, "--version")
+    assert (alone.returncode, version.returncode) == (0, 0)
+    assert "Usage: hrsearch" in alone.stdout
+    assert version.stdout.startswith("hrsearch ")
+
+
+def test_the_shell_completes_commands_and_options(home: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash
+    shown = subprocess.run(
+        [bash, "-c", f"{shlex.join(command('--show-completion'))}; true"],  # asked from within the shell it is for
+        cwd=home, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "_HRSEARCH_COMPLETE=complete_bash" in shown
+    for typed, completed in (("hrsearch exp", "export"), ("hrsearch run --ho", "--hours")):
+        asked = {"_HRSEARCH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        done = subprocess.run(command(), cwd=home, capture_output=True, text=True, check=True, env=os.environ | asked)
+        assert done.stdout.split() == [completed]
 
 
 def test_quiet_says_nothing_and_json_is_all_of_stdout(home: Path) -> None:

@@ -15,22 +15,25 @@ from jsonschema import Draft202012Validator
 
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
-from hrsearch.runner import load_runner
+from hrsearch.runner import Proxy, load_runner
 from hrsearch.schema import schema_of
 from hrsearch.space import load_arch, load_space
+from hrsearch.train.recipe import default_recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
+FOLDERS = ("benchmarks", "reports", "runners", "spaces")  # that hold YAML files
 SPACES = sorted((ROOT / "spaces").glob("*.yaml"))
 NETS = sorted((ROOT / "spaces" / "nets").glob("*.yaml"))
-RUNNERS = sorted((ROOT / "runners").glob("*.yaml"))
-VALIDATORS = {what: Draft202012Validator(schema_of(what)) for what in ("space", "runner")}
+SHIPPED = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.yaml"))
+KINDS = {"recipes": "recipe", "runners": "runner", "runner.yaml": "runner"}  # by the folder or the file; else spaces
+VALIDATORS = {what: Draft202012Validator(schema_of(what)) for what in ("space", "runner", "recipe")}
 
 
 def of(path: Path) -> str:
-    return "runner" if path.parent.name == "runners" else "space"
+    return KINDS.get(path.parent.name) or KINDS.get(path.name, "space")
 
 
-@pytest.mark.parametrize("what", ["space", "runner"])
+@pytest.mark.parametrize("what", VALIDATORS)
 def test_committed_schema_is_that_of_the_registries(what: str) -> None:
     """In a process of its own: other tests register blocks of theirs."""
     Draft202012Validator.check_schema(schema_of(what))
@@ -40,7 +43,7 @@ def test_committed_schema_is_that_of_the_registries(what: str) -> None:
     assert json.loads(committed) == json.loads(printed), f"hrsearch schema {what} > schemas/{what}.json"
 
 
-@pytest.mark.parametrize("path", [*SPACES, *NETS, *RUNNERS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shipped_files_keep_the_schema_and_name_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert [error.message for error in VALIDATORS[of(path)].iter_errors(yaml.safe_load(text))] == []
@@ -86,6 +89,14 @@ WRONG_RUNNERS: dict[str, Callable[[Any], None]] = {
     "no such precision": lambda data: data["proxy"].update(precision="fp8"),
     "steps below 1": lambda data: data["proxy"].update(steps=0),
 }
+WRONG_RECIPES: dict[str, Callable[[Any], None]] = {
+    "unknown key": lambda data: data.update(batsch=16),
+    "no such schedule": lambda data: data.update(schedule="linear"),
+    "unknown task": lambda data: data.update(task="sing"),
+    "unknown family": lambda data: data.update(families={"resnet": {}}),
+    "unknown key of a family": lambda data: data.update(families={"hrvit": {"rat": 1}}),
+    "families without a task": lambda data: data.update(families={}) or data.pop("task"),
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -108,10 +119,24 @@ def test_schema_and_loader_refuse_the_same_runners(case: str, tmp_path: Path) ->
         load_runner(tmp_path / "wrong.yaml")
 
 
+@pytest.mark.parametrize("case", WRONG_RECIPES)
+def test_schema_and_loader_refuse_the_same_recipes(case: str, tmp_path: Path) -> None:
+    data = changed(ROOT / "recipes" / "imagenet.yaml", WRONG_RECIPES[case])
+    assert not VALIDATORS["recipe"].is_valid(data)
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError):
+        load_recipe(tmp_path / "train.yaml", named=str(tmp_path / "wrong.yaml"), arch=load_arch("hrvit_b1"))
+
+
+def test_a_recipe_beside_an_export_keeps_the_schema() -> None:
+    written = yaml.safe_load(yaml.safe_dump(default_recipe(Proxy(), "digits").model_dump(mode="json")))
+    assert VALIDATORS["recipe"].is_valid(written)
+
+
 def test_schema_is_printed(tmp_path: Path) -> None:
     assert json.loads(inside(tmp_path, "schema", "runner").stdout)["title"] == "A way to judge candidates"
-    refused = inside(tmp_path, "schema", "winner")
-    assert (refused.returncode, "write space or runner" in refused.stderr) == (2, True)
+    refused = inside(tmp_path, "schema", "sing")
+    assert (refused.returncode, "choose from space, runner, recipe" in refused.stderr) == (2, True)
 
 
 def test_doctor_says_what_works_and_what_is_missing(tmp_path: Path) -> None:

@@ -7,11 +7,17 @@ from typing import Annotated
 import typer
 
 from hrsearch.arch import Arch
-from hrsearch.cli.options import Classes, Json, Task, app, image_of, tell
+from hrsearch.cli.options import Classes, Json, Task, app, examples, image_of, tell
 from hrsearch.objective import Latency
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "show hrvit_b1 --image 512 --task segment",
+        "show winner/arch.yaml --ms --parts",
+        "show hrvit_b1 --weights hrvit_b1.pth",
+    )
+)
 def show(
     name: Annotated[
         str, typer.Argument(metavar="NETWORK", help="A published network such as hrvit_b1, or a network's YAML file.")
@@ -50,10 +56,11 @@ def show(
     tell(lines, found | ({"latency": asdict(latency)} if latency else {}), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("verify", "verify hrvit_b1 hrformer_t --json"))
 def verify(
     networks: Annotated[
-        list[str] | None, typer.Argument(help="Published networks or YAML files; by default all that ship.")
+        list[str] | None,
+        typer.Argument(metavar="NETWORK", help="Published networks or YAML files; by default all that ship."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,25 @@ import typer
 from hrsearch.errors import InputError
 
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Search high-resolution vision backbones for the networks that are best on your data and your device.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        try:
+            typer.echo(f"hrsearch {version('hrsearch')}")
+        except PackageNotFoundError:
+            typer.echo("hrsearch of a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    told: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Its version.")] = False,
+) -> None:
+    """Options that stand before the command."""
 
 
 def _without_bars(quiet: bool) -> bool:
@@ -23,8 +39,8 @@ def _without_bars(quiet: bool) -> bool:
     return quiet
 
 
-SpaceFile = Annotated[str, typer.Argument(help="A space: a YAML file, or a shipped name such as hrvit.")]
-StudyName = Annotated[str, typer.Argument(help="A study: its name below studies/, or its folder.")]
+SpaceFile = Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a shipped name such as hrvit.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Its name below studies/, or its folder.")]
 Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")]
 Data = Annotated[
     str | None,
@@ -39,6 +55,11 @@ Json = Annotated[bool, typer.Option("--json", help="For machines: the answer as 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_without_bars, help="Say nothing but what goes wrong.")]
 STORAGE = "The database that holds the study: postgresql://user@host/database or sqlite:///file."
 Storage = Annotated[str | None, typer.Option(help=STORAGE)]
+
+
+def examples(*lines: str) -> str:
+    """What the help of a command ends with: so it is typed, a line each, without the `hrsearch` that all begin with."""
+    return "\n".join(["Examples:", *(f"hrsearch {line}" for line in lines)])
 
 
 def tell(lines: Iterable[str], found: object, as_json: bool, quiet: bool = False) -> None:

@@ -17,13 +17,20 @@ from hrsearch.cli.options import (
     Task,
     app,
     budget_of,
+    examples,
     image_of,
     tell,
 )
 from hrsearch.errors import InputError
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "run hrvit --budget 200",
+        "run spaces/hrvit.yaml --hours 8 --limit latency=80ms --limit params=2M",
+        "run hrvit --name mine --data my_images/ --runner gpu",
+    )
+)
 def run(
     space: SpaceFile,
     budget: Annotated[
@@ -67,7 +74,7 @@ def run(
     tell(*searched(asked), as_json, quiet)
 
 
-@app.command()
+@app.command(epilog=examples("plan hrvit --hours 8", "plan spaces/hrvit.yaml --budget 200 --runner smoke"))
 def plan(
     space: SpaceFile,
     budget: Annotated[int | None, typer.Option(help="Candidates; 200 unless hours are given.")] = None,
@@ -89,11 +96,11 @@ def plan(
     tell(lines_of(found), json_of(found), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("check hrvit", "check my_space.yaml -n 200 --image 1024x512"))
 def check(
     space: SpaceFile,
     draws: Annotated[int, typer.Option("-n", min=1, help="How many settings to draw.")] = 1000,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     image: Annotated[
         str, typer.Option(help="Pixels (512, 1024x512) for networks without a size of their own.")
     ] = "512",
@@ -111,11 +118,11 @@ def check(
     tell(lines_of(outcome, size), json_of(outcome), as_json)
 
 
-@app.command()
+@app.command(epilog=examples("sample hrvit -n 3 --seed 0", "sample hrvit --task pose --json"))
 def sample(
     space: SpaceFile,
     count: Annotated[int, typer.Option("-n", min=1, help="How many networks.")] = 1,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     task: Task = None,
     as_json: Json = False,
 ) -> None:
@@ -136,7 +143,7 @@ def sample(
     )
 
 
-@app.command()
+@app.command(epilog=examples("watch hrvit", "watch reports/hrvit-laptop --once --json"))
 def watch(
     study: StudyName,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,

@@ -1,16 +1,14 @@
 """Commands about the installation and the editor."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from hrsearch.cli.options import Json, app, tell
-from hrsearch.errors import InputError
+from hrsearch.cli.options import Json, app, examples, tell
 
 
-@app.command()
+@app.command(epilog=examples("doctor", "doctor --json"))
 def doctor(as_json: Json = False) -> None:
     """Check the installation, the machine and the engines, and say what is missing for what. Exit code 1: broken."""
     from hrsearch.doctor import examined, line_of
@@ -26,11 +24,12 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def schema(what: Annotated[str, typer.Argument(help="space (networks, too) or runner.")]) -> None:
-    """Print the JSON Schema of a space or a runner, for an editor that completes and checks YAML."""
+@app.command(epilog=examples("schema space", "schema recipe"))
+def schema(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="space (networks, too), runner or recipe.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: it is JSON anyway.")] = False,
+) -> None:
+    """Print the JSON Schema of a space, a runner or a recipe, for an editor that completes and checks YAML."""
     from hrsearch.schema import schema_of
 
-    if what not in ("space", "runner"):
-        raise InputError(f"schema {what!r} does not exist; write space or runner")
-    typer.echo(json.dumps(schema_of(what), indent=2))
+    tell((), schema_of(what), as_json=True)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from hrsearch.cli.options import Json, Quiet, Storage, StudyName, app, folder_at, image_of, tell
+from hrsearch.cli.options import Json, Quiet, Storage, StudyName, app, examples, folder_at, image_of, tell
 from hrsearch.errors import InputError
 
 
-@app.command()
+@app.command(epilog=examples("report hrvit", "report hrvit --serve", "report reports/hrvit-laptop --to page.html"))
 def report(
     study: StudyName,
     to: Annotated[Path | None, typer.Option(help="Another file than report.html.")] = None,
@@ -34,7 +34,13 @@ def report(
     tell([f"wrote {path} and {table}"], {"report": str(path), "table": str(table)}, as_json, quiet)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "measure hrvit --engine onnx --image 1024x512",
+        "measure hrvit --device cuda",
+        "measure hrvit --engine 'command: ./bench.sh {model}' --name board",
+    )
+)
 def measure(
     study: StudyName,
     engine: Annotated[
@@ -63,7 +69,7 @@ def measure(
     tell(*measured_again(study, name=name, **changes), as_json, quiet)
 
 
-@app.command()
+@app.command(epilog=examples("calibrate hrvit -k 12", "calibrate hrvit -k 24 --times 5 --zero-cost"))
 def calibrate(
     study: StudyName,
     count: Annotated[int, typer.Option("-k", help="How many of its networks to train; half of them of the best.")] = 12,
@@ -81,7 +87,7 @@ def calibrate(
     tell(*calibrated(study, count, times=times, seeds=seeds, zero_cost=zero_cost), as_json, quiet)
 
 
-@app.command()
+@app.command(epilog=examples("finalize hrvit --seeds 3", "finalize hrvit --most 8"))
 def finalize(
     study: StudyName,
     seeds: Annotated[int, typer.Option(min=2, help="Trainings of each network.")] = 3,
@@ -100,9 +106,9 @@ def finalize(
     tell(*finalized(study, seeds=seeds, times=times, most=most), as_json, quiet)
 
 
-@app.command()
+@app.command(epilog=examples("compare hrvit hrformer", "compare hrvit reports/hrvit-laptop --to both.html"))
 def compare(
-    studies: Annotated[list[str], typer.Argument(help="Two or more studies: names or folders.")],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY", help="Two or more: names or folders.")],
     to: Annotated[Path | None, typer.Option(help="Write a page with the fronts over each other, too.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -118,10 +124,19 @@ def compare(
     tell([*lines_of(found), *([f"wrote {to}"] if to else [])], json_of(found), as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "export hrvit --pick knee --to winner/",
+        "export hrvit --pick 'latency<=30ms' --format onnx --format standalone",
+        "export winner/ --to product/ --format onnx",
+    )
+)
 def export(
     study: Annotated[
-        str, typer.Argument(help="A study: its name below studies/, or its folder; or a winner's folder, once trained.")
+        str,
+        typer.Argument(
+            metavar="STUDY", help="Its name below studies/, or its folder; or a winner's folder, once trained."
+        ),
     ],
     pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hrsearch.cli.options import Data, Json, Quiet, app, tell
+from hrsearch.cli.options import Data, Json, Quiet, app, examples, tell
 from hrsearch.errors import InputError, suggestion
 
 
-@app.command(name="data")
+@app.command(name="data", epilog=examples("data my_images/", "data ADEChallengeData2016/ --task segment"))
 def look_at_data(
-    path: Annotated[Path, typer.Argument(help="A folder of your own images.")],
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your own images.")],
     task: Annotated[str | None, typer.Option(help="segment, classify or pose; by default what fits.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -31,9 +31,15 @@ def look_at_data(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "train winner/ --data my_images/",
+        "train winner/ --recipe ade20k --data ADEChallengeData2016/",
+        "train winner/ --from run/best.safetensors --image 768",
+    )
+)
 def train(
-    winner: Annotated[Path, typer.Argument(help="A folder that hrsearch export wrote.")],
+    winner: Annotated[Path, typer.Argument(metavar="WINNER", help="A folder that hrsearch export wrote.")],
     data: Data = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the schedule, instead of the recipe's.")] = None,
     recipe: Annotated[
