@@ -37,9 +37,9 @@ def weights_path(folder: Path, number: int) -> Path:
     return folder / "weights" / f"{number}.safetensors"
 
 
-def confirmed_weights(folder: Path, number: int) -> Path:
-    """Where the weights of the best seed of a trial lie that `hrsearch finalize` has trained."""
-    return folder / "confirmed" / f"{number}.safetensors"
+def confirmed_weights(folder: Path, number: int, times: int) -> Path:
+    """Where the weights of the best seed of a trial lie that `hrsearch finalize` has trained so many times as long."""
+    return folder / "confirmed" / str(times) / f"{number}.safetensors"
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:

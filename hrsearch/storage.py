@@ -118,10 +118,13 @@ def exclusive(folder: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`: one process at a time. The kernel releases it when its holder dies."""
+def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
+    """Hold the lock file at `path`: one process at a time. The kernel releases it when its holder dies.
+
+    Whoever does not wait for another holder to end is told by a BlockingIOError.
+    """
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

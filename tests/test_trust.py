@@ -20,10 +20,12 @@ from trees import ade20k_tree, mask, picture
 import hrsearch
 from hrsearch.candidate import confirmed_weights
 from hrsearch.errors import InputError
+from hrsearch.export.winner import Winner
 from hrsearch.ranking import Values, estimate, kendall_tau, partial_tau, recall, regret
-from hrsearch.retrain import Done, calibrate
+from hrsearch.retrain import Done, calibrate, finalize
 from hrsearch.retrain.calibrate import choose
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
+from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
 from hrsearch.trust.card import quarters
@@ -193,8 +195,8 @@ def test_a_confirmed_score_is_a_mean_with_an_interval() -> None:
 
 
 def test_students_t() -> None:
-    for freedom in (3, 4, 8, 30):
-        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=0.02)
+    for freedom in (1, 2, 3, 4, 5, 8, 30):
+        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=0.002)
     assert spread_of([{0: {"value": 1.0}, 1: {"value": 3.0}}, {0: {"value": 5.0}}]) == pytest.approx((2**0.5, 1))
 
 
@@ -330,7 +332,7 @@ def test_finalize_confirms_the_front_and_export_takes_it(home: Path) -> None:
     record = read_study(home / "studies" / "space")
     view = confirmed(record)
     assert {trial.number for trial in record.front()} <= {trial.number for trial in view.trials}
-    assert all(confirmed_weights(record.folder, trial.number).is_file() for trial in view.trials)
+    assert all(confirmed_weights(record.folder, trial.number, 2).is_file() for trial in view.trials)
     assert not (record.folder / "confirming").exists()
     assert "The confirmed front" in (record.folder / "report.html").read_text()
     best = inside(home, "export", "space", "--pick", "best", "--to", "winner")
@@ -339,9 +341,44 @@ def test_finalize_confirms_the_front_and_export_takes_it(home: Path) -> None:
     assert (score["steps"], score["seeds"], score["split"]) == (4, 2, "proxy")
     number = json.loads((home / "winner" / "numbers.json").read_text())["trial"]
     weights = (home / "winner" / "weights.safetensors").read_bytes()
-    assert weights == confirmed_weights(record.folder, number).read_bytes()
+    assert weights == confirmed_weights(record.folder, number, 2).read_bytes()
     assert "mean of 2 seeds" in (home / "winner" / "README.md").read_text()
     assert hrsearch.load_arch(home / "winner" / "arch.yaml").digest() == record.trial(number).attributes["digest"]
+
+
+def test_each_length_keeps_its_own_weights(home: Path) -> None:
+    """Also when one was interrupted and another ended in between."""
+    folder, stop = home / "studies" / "space", 2
+
+    def interrupted(one: Done) -> None:
+        nonlocal stop
+        stop -= one.key.startswith("confirmation:4:")
+        if not stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finalize(folder, 2, 4, interrupted, most=1)
+    first = weights_after(folder, 3)
+    assert weights_after(folder, 4) != first
+    assert weights_after(folder, 3) == first
+    assert not (folder / "confirming").exists()
+
+
+def weights_after(folder: Path, times: int) -> bytes:
+    """Those of the only network that is confirmed, as an export takes them."""
+    (trial,) = finalize(folder, 2, times, most=1).trials
+    record = read_study(folder)
+    found = Winner(record, confirmed(record).trial(trial.number)).weights
+    assert found == confirmed_weights(folder, trial.number, times)
+    return found.read_bytes()
+
+
+def test_two_at_once_and_one_seed_are_refused(home: Path) -> None:
+    folder = home / "studies" / "space"
+    with locked(folder / ".finalize"), pytest.raises(InputError, match=r"'space': another finalize is at work on it"):
+        finalize(folder)
+    with pytest.raises(InputError, match="seeds: got 1, but how far a score is chance is told by 2 at least"):
+        finalize(folder, seeds=1)
 
 
 def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:

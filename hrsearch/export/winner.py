@@ -12,6 +12,7 @@ from hrsearch.errors import InputError
 from hrsearch.plugins import load_plugins
 from hrsearch.runner import Measure
 from hrsearch.study import Record, Trial
+from hrsearch.trust.confirmed import confirmation_of
 
 if TYPE_CHECKING:
     from hrsearch.build import Network
@@ -70,7 +71,7 @@ class Winner:
         folder, number = self.record.folder, self.trial.number
         paths = [weights_path(folder, number)]
         if "seeds" in (self.trial.attributes.get("score") or {}):
-            paths = [confirmed_weights(folder, number), *paths]
+            paths = [confirmed_weights(folder, number, confirmation_of(self.record)["times"]), *paths]
         return next((path for path in paths if path.is_file()), None)
 
     @property

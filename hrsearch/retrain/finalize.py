@@ -2,7 +2,8 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from hrsearch.proxy.data import has_official_split
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of
 from hrsearch.search.ledger import noting
+from hrsearch.storage import locked
 from hrsearch.study import Record, Trial, read_study
 from hrsearch.trust.confirmed import confirmed
 from hrsearch.trust.repeats import CONFIRMATION, scores_of
 
 ASIDE = "confirming"  # the folder of weights until it is known which are the best
+LOCK = ".finalize"
+FEWEST = 2  # seeds
 AGAIN = "again"  # the length of a short training that shows how far a score is noise
 
 
@@ -34,12 +38,20 @@ def finalize(
 
     How far a score is noise is seen from one more short training of each network of the front. Scores are validated on
     the proxy's images, or on the official validation images of data that comes with them. An InputError says that the
-    study has no front, or that no training ended well.
+    study has no front, that no training ended well, that fewer than two seeds were asked for, which tell nothing of
+    chance, or that another call is at work on it.
     """
     record = read_study(folder)
-    front = record.front()
-    if not front:
+    if seeds < FEWEST:
+        raise InputError(f"seeds: got {seeds}, but how far a score is chance is told by {FEWEST} at least")
+    if not record.front():
         raise InputError(f"study {record.name!r} has no front to confirm; let it run further")
+    with _alone(record):
+        return _finalized(read_study(folder), seeds, times, on_done, most)
+
+
+def _finalized(record: Record, seeds: int, times: int, on_done: Callable[[Done], None], most: int | None) -> Record:
+    folder, front = record.folder, record.front()
     short = retraining_of(record, 1)
     split: SplitName = "official" if has_official_split(short.runner.proxy.data, record.task) else "proxy"
     again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
@@ -93,17 +105,34 @@ def foremost(record: Record, near: Sequence[Trial], most: int) -> list[Trial]:
     return [trial for trial in near if trial.number in chosen]
 
 
+@contextmanager
+def _alone(record: Record) -> Iterator[None]:
+    """Two at once would train the same twice, and the first to end would remove weights of the other."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(record.folder / LOCK, waits=False))
+        except BlockingIOError:
+            again = "let it end; the same command then goes on from what it has trained"
+            raise InputError(f"study {record.name!r}: another finalize is at work on it; {again}") from None
+        yield
+
+
 def _aside(folder: Path, times: int, seed: int) -> Path:
-    return folder / ASIDE / f"{times}-{seed}"
+    return folder / ASIDE / str(times) / str(seed)
 
 
 def _keep_best(record: Record, times: int) -> None:
-    """Keep the weights of each network's best seed. One that was put in its place by an earlier call stays there."""
+    """Keep the weights of each network's best seed. One that was put in its place by an earlier call stays there.
+
+    What an interrupted call has set aside of another length stays, too.
+    """
     for number, scores in scores_of(record, CONFIRMATION, times).items():
         best = max(scores, key=lambda seed: float(scores[seed]["value"]))
         found = weights_path(_aside(record.folder, times, best), number)
         if found.is_file():
-            place = confirmed_weights(record.folder, number)
+            place = confirmed_weights(record.folder, number, times)
             place.parent.mkdir(parents=True, exist_ok=True)
             found.replace(place)
-    shutil.rmtree(record.folder / ASIDE, ignore_errors=True)
+    shutil.rmtree(record.folder / ASIDE / str(times), ignore_errors=True)
+    with suppress(OSError):  # not empty, or not there
+        (record.folder / ASIDE).rmdir()

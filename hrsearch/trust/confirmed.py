@@ -14,6 +14,7 @@ from hrsearch.trust.repeats import CONFIRMATION, Scores, scores_of
 
 DRAWS = 500  # fronts that might have been
 Z = statistics.NormalDist().inv_cdf(0.975)
+FEW = (12.7062, 4.3027, 3.1824, 2.7764)  # Student's t at 1 to 4 degrees of freedom, where its expansion is too small
 
 
 def confirmation_of(record: Record) -> Mapping[str, Any]:
@@ -85,10 +86,12 @@ def spread_of(scores: Sequence[Scores]) -> tuple[float, int]:
 
 
 def student(freedom: int) -> float:
-    """The 97.5th percentile of Student's t, to 2 % from 3 degrees of freedom on.
+    """The 97.5th percentile of Student's t, to 0.2 %.
 
-    The first terms of its expansion in the normal's (Abramowitz and Stegun, 1964, 26.7.5).
+    From 5 degrees of freedom on the first terms of its expansion in the normal's (Abramowitz and Stegun 1964, 26.7.5).
     """
+    if freedom <= len(FEW):
+        return FEW[freedom - 1]
     terms = (Z, (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
     return float(sum(term / freedom**power for power, term in enumerate(terms)))
 
