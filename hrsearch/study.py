@@ -142,15 +142,17 @@ class Record:
 
 
 def folder_of(name: str, home: Path = Path("studies")) -> Path:
-    """The folder of a study: a path as it is, a plain name below `home`."""
-    return Path(name) if "/" in name else home / name
+    """The folder of a study: a path as it is, a plain name below `home`, or here where only here a study has it."""
+    here, below = Path(name), home / name
+    return here if "/" in name or (holds_study(here) and not holds_study(below)) else below
 
 
 def read_study(folder: Path) -> Record:
     """The study in `folder`; an InputError if there is none."""
     if not holds_study(folder):
         found = sorted(path.name for path in folder.parent.glob("*") if holds_study(path))
-        raise InputError(f"{folder}: holds no study; {suggestion(folder.name, found)}")
+        what = suggestion(folder.name, found) if found else "begin one with hrsearch run SPACE"
+        raise InputError(f"{folder}: holds no study; {what}")
     storage = storage_of(folder)
     name = name_in(folder, storage)
     if name is None:

@@ -65,7 +65,7 @@ def example_record(
 
 def store(record: Record) -> Path:
     """Write the study to its folder as a search does, and return the folder."""
-    record.folder.mkdir(parents=True)
+    record.folder.mkdir(parents=True, exist_ok=True)  # it may point to a database
     study = optuna.create_study(
         study_name=record.folder.name,
         storage=storage_of(record.folder),

@@ -11,6 +11,7 @@ from toy_search import Toy, search
 
 from hrsearch.compare import compared, lines_of, permutation_p
 from hrsearch.errors import InputError
+from hrsearch.storage import point_to
 from hrsearch.study import Record, Trial
 
 
@@ -98,6 +99,26 @@ def test_compare_and_watch_read_stored_studies(tmp_path: Path) -> None:
     watched = inside(tmp_path, "watch", "one", "--once")
     assert watched.stdout.startswith("one: 8 trained, 1 running")
     assert "of a budget of 200" in watched.stdout
+
+
+def test_a_study_is_found_by_its_folder_and_by_its_name(tmp_path: Path) -> None:
+    store(replace(example_record(4), folder=tmp_path / "lap"))
+    none = inside(tmp_path, "watch", "lop", "--once")
+    assert none.stderr == "hrsearch: studies/lop: holds no study; begin one with hrsearch run SPACE\n"
+    assert inside(tmp_path, "watch", "lap", "--once").stdout.startswith("lap: 4 trained")
+    store(replace(example_record(6), folder=tmp_path / "studies" / "lap"))
+    assert inside(tmp_path, "watch", "lap", "--once").stdout.startswith("lap: 6 trained")
+    assert inside(tmp_path, "watch", "./lap", "--once").stdout.startswith("lap: 4 trained")
+    assert "did you mean 'lap'?" in inside(tmp_path, "watch", "lop", "--once").stderr
+
+
+def test_studies_in_a_database_are_watched_and_compared(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    for name in ("one", "two"):
+        point_to(tmp_path / "there" / name, url)
+        store(replace(example_record(4), folder=tmp_path / "there" / name))
+    assert inside(tmp_path, "watch", "one", "--once", "--storage", url).stdout.startswith("one: 4 trained")
+    assert "hypervolume" in inside(tmp_path, "compare", "one", "two", "--storage", url).stdout
 
 
 def test_watching_a_search_that_waits_at_rungs(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from hrsearch.cli.options import (
     Quiet,
     RunnerFile,
     SpaceFile,
+    Storage,
     StudyName,
     Task,
     app,
     budget_of,
     examples,
+    folder_at,
     image_of,
     tell,
 )
@@ -148,13 +150,14 @@ def watch(
     study: StudyName,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Follow a running search from another terminal: where it stands, and its front. Ctrl-C ends the watching only."""
     from hrsearch.progress import json_of, standing, watched
-    from hrsearch.study import folder_of, read_study
+    from hrsearch.study import read_study
 
-    folder = folder_of(study)
+    folder = folder_at(study, storage)
     if once:
         record = read_study(folder)
         tell(standing(record), json_of(record), as_json)

@@ -110,13 +110,14 @@ def finalize(
 def compare(
     studies: Annotated[list[str], typer.Argument(metavar="STUDY", help="Two or more: names or folders.")],
     to: Annotated[Path | None, typer.Option(help="Write a page with the fronts over each other, too.")] = None,
+    storage: Annotated[str | None, typer.Option(help="The database that holds all of them.")] = None,
     as_json: Json = False,
 ) -> None:
     """Hold studies against each other: hypervolumes in common ranges, who beats whom, luck over seeds."""
     from hrsearch.compare import compared, json_of, lines_of
-    from hrsearch.study import folder_of, read_study
+    from hrsearch.study import read_study
 
-    found = compared([read_study(folder_of(study)) for study in studies])
+    found = compared([read_study(folder_at(study, storage)) for study in studies])
     if to is not None:
         from hrsearch.report.comparison import write_comparison
 
