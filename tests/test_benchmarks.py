@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from browser import CHROMIUM
 
 from hrsearch.objective import Cost
 from hrsearch.registry import ENGINES
@@ -159,3 +160,13 @@ def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> Non
     assert len(record.packed(path, tmp_path / "table.csv")) == 2
     lines = list(record.table(pd.read_csv(BENCHMARKS / "recorded.csv.gz"), resamples=20))
     assert lines[2].startswith("| score_0 | 0.")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_a_report_is_timed_in_a_browser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["report.py", "--trials", "12", "--loads", "1"])
+    program("report").main()
+    told = capsys.readouterr().out
+    assert told.startswith("24 candidates, 12 of them trained; load ")
+    for name in ("first figure", "step of a slider", "panel, first time"):
+        assert f"{name}: " in told
