@@ -38,6 +38,7 @@ latencies are scaled), `versions`, `machine`, `budget`, `hours`, `target:...` (s
 seconds since the epoch).
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,11 +180,16 @@ def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...])
     return Trial(trial.number, state, trial.params, attributes, values, trial.datetime_start, trial.datetime_complete)
 
 
+def telling(count: int) -> int:
+    """How many of so many trials are "the best": a tenth, but at least 20, of few trials a half."""
+    return min(max(math.ceil(count / 10), 20), count // 2)
+
+
 def importances(trials: Sequence[Trial], losses: Mapping[str, Callable[[Trial], float]]) -> dict[str, dict[str, float]]:
     """For each loss the share of every knob in what makes it low, the largest first; empty where trials say nothing.
 
-    Optuna's PED-ANOVA (Watanabe et al., 2023; conditional knobs included): how much the settings of the best tenth of
-    the trials differ from those of all. A loss is low for what is good, so a score goes in negated.
+    Optuna's PED-ANOVA (Watanabe et al., 2023; conditional knobs included): how much the settings of the best trials, as
+    many as `telling`, differ from those of all. A loss is low for what is good, so a score goes in negated.
     """
     levels: dict[str, list[Any]] = {}
     for trial in trials:
@@ -203,9 +209,12 @@ def importances(trials: Sequence[Trial], losses: Mapping[str, Callable[[Trial], 
 
 
 def _importances(study: optuna.Study, values: Sequence[float]) -> dict[str, float]:
+    best = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=telling(len(values)) / len(values))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PedAnova.* low", UserWarning)  # low is what is meant
-        return dict(optuna.importance.get_param_importances(study, target=lambda trial: values[trial.number]))
+        return dict(
+            optuna.importance.get_param_importances(study, evaluator=best, target=lambda trial: values[trial.number])
+        )
 
 
 def _in_memory() -> optuna.Study:

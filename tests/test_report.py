@@ -32,7 +32,7 @@ from hrsearch.report.points import archive, points
 from hrsearch.report.rungs import tau_between
 from hrsearch.report.sections import PLACED
 from hrsearch.report.words import design, duration, outcomes, plain, shown, study_argument
-from hrsearch.study import Record, Trial
+from hrsearch.study import Record, Trial, telling
 
 STUDIES = {
     "nothing": example_record(0),
@@ -434,6 +434,15 @@ def test_importances_name_the_knob_that_counts_for_good_and_for_cheap() -> None:
     assert max(shares["latency"], key=lambda knob: shares["latency"][knob]) == "depth"
     assert sum(shares["score"].values()) == pytest.approx(1)
     assert importances_of(STUDIES["one"]) == {}
+
+
+def test_importance_is_of_so_many_of_so_many_and_what_is_clear_comes_first() -> None:
+    assert [telling(count) for count in (10, 26, 66, 150, 5000)] == [5, 13, 20, 20, 500]
+    text = page(planted())
+    assert "sets the best 20 of 120 candidates apart" in text
+    rows = re.findall(r'<th scope="row">(\w+)</th>', text.split("Which knobs matter")[1].split("Every step")[0])
+    assert rows[0] == "width"  # the only one with an effect on the score
+    assert rows[-1] == "noise"  # nothing of it is clear
 
 
 def test_too_few_candidates_have_no_effects() -> None:

@@ -4,22 +4,27 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from hrsearch.objective import Objective
-from hrsearch.pick import trained_of, value_of
+from hrsearch.pick import value_of
 from hrsearch.report.effects import FEWEST as FEWEST_OF_A_LEVEL
 from hrsearch.report.effects import Effect, effects
 from hrsearch.report.headline import noun
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import TITLES, counted, metric_of, plain, shown
-from hrsearch.study import Record, Trial, importances
+from hrsearch.study import Record, Trial, importances, telling
 
 FEWEST = 10  # candidates from which importances are told
 CLEAREST = 6  # sentences
-MODEL = (
-    "Importance is the knob's share in what sets the best tenth of the candidates apart (PED-ANOVA). "
-    "The effects come from a sum of one number per knob and level, fitted to {}, in the objective's own unit; "
-    f"levels that fewer than {FEWEST_OF_A_LEVEL} have are fitted, too, but nothing is said of them. "
-    "Intervals hold 95 % of 200 resamples. The search chose what to draw: this is what went together, not a proof."
+IMPORTANCE = (
+    "Importance is the knob's share in what sets the best {} of {} apart from all of them in that objective alone "
+    "(PED-ANOVA)."
 )
+EFFECTS = (
+    "The effects come from a sum of one number per knob and level, fitted to all of them, in the objective's own unit; "
+    f"levels that fewer than {FEWEST_OF_A_LEVEL} have are fitted, too, but nothing is said of them. "
+    "Intervals hold 95 % of 200 resamples."
+)
+TOO_FEW = "They are too few to tell what single levels do."
+CHOSEN = "The search chose what to draw: this is what went together, not a proof."
 
 
 def knobs(record: Record) -> Markup | None:
@@ -28,27 +33,43 @@ def knobs(record: Record) -> Markup | None:
     if not shares:
         return None
     found = effects(record)
-    first = next(iter(shares.values()))
-    order = sorted({knob: None for one in shares.values() for knob in one}, key=lambda knob: -first.get(knob, 0.0))
     whole = {effect.knob: effect for effect in reversed(found)}
     sentences = [element("li", sentence) for sentence in clear(record, list(whole.values()))]
-    count = sum(bool(trial.knobs) for trial in trained_of(record))
+    count = len(_drawn(record))
+    told = IMPORTANCE.format(telling(count), counted(count, "candidate"))
     return element(
         "section",
         element("h2", "Which knobs matter"),
-        element("p", MODEL.format(counted(count, "candidate"))),
+        element("p", f"{told} {EFFECTS if found else TOO_FEW} {CHOSEN}"),
         element("ul", sentences, class_="clear") if sentences else None,
-        _table(record, order, shares, whole),
+        _table(record, _order(record, shares, whole), shares, whole),
         _steps(record, found),
     )
 
 
 def importances_of(record: Record) -> dict[str, dict[str, float]]:
     """The importance of every knob, by objective; empty where there are too few candidates."""
-    trials = [trial for trial in record.trained if trial.knobs]
+    trials = _drawn(record)
     if len(trials) < FEWEST:
         return {}
     return importances(trials, {one.name: partial(_loss, one) for one in record.objectives})
+
+
+def _drawn(record: Record) -> list[Trial]:
+    return [trial for trial in record.trained if trial.knobs]
+
+
+def _order(record: Record, shares: Mapping[str, Mapping[str, float]], whole: Mapping[str, Effect]) -> list[str]:
+    """What is clear comes first: the largest effect on the first objective, any clear one, the importance."""
+    names = [objective.name for objective in record.objectives]
+
+    def rank(knob: str) -> tuple[float, bool, float]:
+        effect = whole.get(knob)
+        first = abs(effect.gains[names[0]][0]) if effect and effect.is_clear(names[0]) else 0.0
+        unclear = not effect or not any(map(effect.is_clear, names))
+        return -first, unclear, -shares[names[0]].get(knob, 0.0)
+
+    return sorted({knob: None for one in shares.values() for knob in one}, key=rank)
 
 
 def clear(record: Record, found: Sequence[Effect]) -> list[str]:
