@@ -68,9 +68,9 @@ def large_fails(candidate: Candidate) -> Judgement:
         raise CandidateFailed("no reason") from None
 
 
-def failures(folder: Path, evaluate: Any) -> int:
+def failures(folder: Path, evaluate: Any, **settings: Any) -> int:
     """How many candidates fail once the sampler has begun to learn."""
-    search(folder, 40, evaluate, objectives=("score", "flops"))
+    search(folder, 40, evaluate, objectives=("score", "flops"), **settings)
     judged = [trial.state for trial in read_study(folder).trials if trial.state != "refused"]
     return judged[samplers.STARTUP :].count("failed")
 
@@ -80,6 +80,15 @@ def test_tpe_learns_what_does_not_fit(tmp_path: Path) -> None:
     assert learnt < 0.75 * blind  # 8 and 21 when this was written
     reasons = [one.reason for one in outcomes(read_study(tmp_path / "learnt")) if one.state == "failed"]
     assert reasons == ["out of memory"]
+
+
+def test_draws_are_weighed_by_whether_they_will_fit(tmp_path: Path) -> None:
+    """As the runners that come along search; two seeds, for one tells little."""
+    counts = {"learnt": 0, "blind": 0}
+    for seed in range(2):
+        for name, evaluate in (("learnt", large_runs_out), ("blind", large_fails)):
+            counts[name] += failures(tmp_path / f"{name}{seed}", evaluate, sampler="evolve", draws=16, seed=seed)
+    assert counts["learnt"] < 0.75 * counts["blind"]  # 10 and 17 when this was written
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,18 @@ class Draft:
 
 
 def most_promising(
-    drafts: Sequence[Draft], judged: Sequence[Draft], knobs: Mapping[str, Knob], objectives: Sequence[str], seed: int
+    drafts: Sequence[Draft],
+    judged: Sequence[Draft],
+    refused: Sequence[Draft],
+    knobs: Mapping[str, Knob],
+    objectives: Sequence[str],
+    seed: int,
 ) -> int:
-    """The index of the draft that should add most to the front of what was judged; the first of equals."""
+    """The index of the draft that should add most to the front of what was judged; the first of equals.
+
+    `refused` kept the limits on exact costs and failed at what only judging tells, latency or memory: what is like
+    them is worth less.
+    """
     directions = [OBJECTIVES[name].direction for name in objectives]
     values = np.array([draft.values for draft in judged], dtype=float)
     guesses = _guesses(drafts, judged, values, knobs, objectives, seed)  # tree, draft, objective
@@ -67,7 +76,20 @@ def most_promising(
     left = points[~(front[:, None] >= points).all(axis=2).any(axis=0)]
     placed = shares(guesses.reshape(-1, len(objectives)).tolist(), ranges).reshape(guesses.shape)
     gains = (placed[:, :, None] >= left).all(axis=3).mean(axis=(0, 2)) if len(left) else np.zeros(len(drafts))
-    return int(np.argmax(gains))
+    return int(np.argmax(gains * _chances(drafts, judged, refused, knobs, seed)))
+
+
+def _chances(
+    drafts: Sequence[Draft], judged: Sequence[Draft], refused: Sequence[Draft], knobs: Mapping[str, Knob], seed: int
+) -> Rows:
+    """(draft,): how likely each is to be judged to the end, by a forest of those that were and those that were not."""
+    if not refused:
+        return np.ones(len(drafts))
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=seed, n_jobs=1)
+    forest.fit(_features([*judged, *refused], knobs), [1.0] * len(judged) + [0.0] * len(refused))
+    return np.asarray(forest.predict(_features(drafts, knobs)))
 
 
 def _guesses(

@@ -158,7 +158,7 @@ def _weighed(
     if how.draws == 1:
         return found[0]
     judged = [
-        Draft(trial.params, {name: trial.user_attrs[name] for name in EXACT}, expected or trial.values)
+        _draft(trial, expected or trial.values)
         for trial, expected in trials
         if trial.params and (expected or trial.state == TrialState.COMPLETE)
     ]
@@ -169,8 +169,19 @@ def _weighed(
     if len(kept) < 2:
         return kept[0][0] if kept else found[0]
     drafts = [Draft(proposal.draw.setting, costs) for proposal, costs in kept]
+    refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
     seed = seed_of(how.seed, len(trials), "weighed")
-    return kept[most_promising(drafts, judged, space.knobs, how.objectives, seed)][0]
+    return kept[most_promising(drafts, judged, refused, space.knobs, how.objectives, seed)][0]
+
+
+def _draft(trial: FrozenTrial, values: Sequence[float] = ()) -> Draft:
+    return Draft(trial.params, {name: trial.user_attrs[name] for name in EXACT}, values)
+
+
+def _failed_at_what_it_takes(trial: FrozenTrial) -> bool:
+    """Whether its latency or its memory, which no count tells, broke a limit."""
+    broken = [limit for limit, violation in (trial.user_attrs.get("violations") or {}).items() if violation > 0]
+    return bool(broken) and not any(limit.startswith(EXACT) for limit in broken)
 
 
 def identity_of(trial: FrozenTrial) -> str:
