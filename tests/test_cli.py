@@ -142,6 +142,18 @@ def test_a_winner_is_exported_and_trains(home: Path) -> None:
     assert json.loads(shown.stdout)["flops"] == numbers["flops"]
 
 
+def test_an_export_without_weights_says_so(home: Path) -> None:
+    """As of a report's study, of which the journal alone is handed on."""
+    (home / "copied").mkdir()
+    shutil.copy(home / "studies/tiny/study.journal", home / "copied")
+    done = inside(home, "export", "copied", "--to", "bare", "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("hrsearch: no weights lie in copied/weights: a study keeps those of its front")
+    assert done.stderr.count("\n") == 1
+    assert not (home / "bare/weights.safetensors").exists()
+    assert "none of this trial lay beside the study" in (home / "bare/README.md").read_text()
+
+
 def test_a_report_is_written_again(home: Path) -> None:
     (home / "studies/tiny/report.html").unlink()
     assert inside(home, "report", "tiny").returncode == 0

@@ -144,7 +144,7 @@ def test_python_of_the_readme_runs(
     names: dict[str, Any] = {}
     exec(code.replace("512, 512", "64, 64"), names)
     assert names["prediction"].shape[:2] == (1, 11)
-    assert ("missing: the study has kept none of this trial" in readme) is not weights
+    assert ("missing: none of this trial lay beside the study" in readme) is not weights
     assert ("300 steps on digits at 64 x 64" in readme) is weights
 
 

@@ -253,7 +253,7 @@ def test_missing_package_and_missing_weights_are_told_before_anything_is_written
     for choice, name, words in (
         ("trial:1", "absent", law),
         ("trial:1", "onxx", "export format 'onxx' does not exist; did you mean 'onnx'?"),
-        ("trial:2", "standalone", "trial 2: format 'standalone' needs weights, but the study has kept none"),
+        ("trial:2", "standalone", "trial 2: format 'standalone' needs weights, but none lie in"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             export(winner.record, choice, tmp_path / "winner", [name])

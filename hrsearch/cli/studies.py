@@ -156,7 +156,7 @@ def export(
 
     Every file is run and held against the network; one that computes something else: exit code 1.
     """
-    from hrsearch.export import ExportFailed, export_trained, is_winner
+    from hrsearch.export import KEPT, ExportFailed, export_trained, is_winner
     from hrsearch.export import export as write
     from hrsearch.study import read_study
     from hrsearch.targets import on_target
@@ -173,6 +173,8 @@ def export(
         typer.echo(f"hrsearch: {error}", err=True)
         raise typer.Exit(1) from None
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    if "weights.safetensors" not in files:
+        typer.echo(f"hrsearch: no weights lie in {folder_at(study, None) / 'weights'}: {KEPT}", err=True)
     found = {"folder": str(folder), "files": files}
     tell([f"wrote {folder}; train it with: hrsearch train {folder}"], found, as_json, quiet)
 

@@ -17,12 +17,13 @@ from hrsearch.export.native import numbers_of
 from hrsearch.export.readme import readme_of
 from hrsearch.export.target import ExportFailed, Target
 from hrsearch.export.trained import is_winner, trained_winner
-from hrsearch.export.winner import MARK, Winner
+from hrsearch.export.winner import KEPT, MARK, Winner
 from hrsearch.pick import pick
 from hrsearch.registry import EXPORTS
 from hrsearch.study import Record, Trial
 
 __all__ = [
+    "KEPT",
     "ExportFailed",
     "export",
     "export_trained",
@@ -64,9 +65,9 @@ def export_trained(folder: Path, to: Path, formats: Sequence[str] = (NATIVE,)) -
 def _exported(winner: Winner, to: Path, targets: dict[str, Target]) -> Path:
     trial = winner.trial
     if winner.weights is None and len(targets) > 1:
-        kept = "it keeps those of its front; pick one of these, or export native and train it"
+        where = f"none lie in {winner.record.folder / 'weights'} ({KEPT})"
         raise InputError(
-            f"{trial.name}: format {list(targets)[1]!r} needs weights, but the study has kept none: {kept}"
+            f"{trial.name}: format {list(targets)[1]!r} needs weights, but {where}; export native, train it"
         )
     earlier = _earlier(to, trial)
     to.mkdir(parents=True, exist_ok=True)

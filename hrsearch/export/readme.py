@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hrsearch.export.winner import Winner
+from hrsearch.export.winner import KEPT, Winner
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
 from hrsearch.study import Record, Trial
@@ -58,7 +58,7 @@ images, the same everywhere. At the export it said:
 {lines}
 ```
 """
-MISSING = "missing: the study has kept none of this trial (it keeps those of its front)"
+MISSING = f"missing: none of this trial lay beside the study ({KEPT})"
 
 
 def readme_of(winner: Winner, usages: Mapping[str, str], checked: Sequence[str]) -> str:

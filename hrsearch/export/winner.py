@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 MARK = "numbers.json"  # by which an export is known again
+KEPT = "a study keeps those of its front, where they were trained; a copy of its journal has none"
 
 
 @dataclass(frozen=True)
