@@ -4,8 +4,9 @@ A rung asks only whether a candidate is good at equal fidelity, given its costs:
 objectives, and within a rank by hypervolume, goes on; a small network is not let go for scoring less than a large one.
 Nobody waits for a rung to fill: at any moment `1 / eta` of those that were judged there have gone on. (Li et al., 2020,
 send on whoever is among the best of all that were judged, and nobody else until there is one. Here the best that waits
-goes on whenever there is room, so that every eta-th training goes the whole way, as a budget reckons with.) What a sampler learns of a candidate that went no further is the score that the last rung would have given it:
-its own, and the median of what those that went on gained.
+goes on whenever there is room, so that every eta-th training goes the whole way, as a budget reckons with.) What a
+sampler learns of a candidate that went no further is the score that the last rung would have given it: its own, and the
+median of what those that went on gained.
 """
 
 import statistics
