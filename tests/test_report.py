@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from example_study import HRVIT_B1, example_arch, example_record, store
 
-from hrsearch.arch import Arch
+from hrsearch.arch import Arch, Part
 from hrsearch.grammar import yaml_of
 from hrsearch.report import FIGURES, write_report
-from hrsearch.report.differences import apart, differences, nearest
+from hrsearch.report.differences import apart, differences, nearest, of_heads
 from hrsearch.report.effects import effects
 from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Solid, Trace
 from hrsearch.report.forecasts import forecasts
-from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, summary
+from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, standing_out, summary
 from hrsearch.report.health import sentences
 from hrsearch.report.knobs import clear, importances_of, signed
 from hrsearch.report.markup import Markup, element
@@ -483,8 +483,14 @@ def test_winner_is_set_apart_from_the_nearest_published_network() -> None:
     drawn = next(trial for trial in record.trained if trial is not known)
     assert nearest(record, drawn) is known
     ours, theirs = example_arch({**HRVIT_B1, "width1": 16, "depth3": 2}), example_arch(HRVIT_B1)
-    words = ", ".join(differences(ours, theirs))
-    assert words.startswith("widths 16·64·128·256 where it has 32·64·128·256, blocks 6·5·8·4 where it has 6·5·24·4")
-    assert "hr and cross blocks where it has cross" in words
-    assert list(differences(theirs, theirs)) == []
+    found = differences(ours, theirs)
+    assert set(found) == {"channels", "blocks", "kind"}
+    assert found["channels"] == {4: ("32", "16"), 8: ("64", "64"), 16: ("128", "128"), 32: ("256", "256")}
+    assert found["blocks"][16] == ("24", "8")
+    assert found["kind"][4] == ("cross", "hr")
+    assert differences(theirs, theirs) == {}
+    assert {f"{known.name} → {trial.name}" for trial in standing_out(record).values()} <= set(read(record).texts)
+    other = dataclasses.replace(ours, head=Part.of("segformer", {"width": 64}))
+    assert of_heads(other, theirs) == ["width 128 → 64"]
+    assert of_heads(dataclasses.replace(ours, head=Part.of("uper", {})), theirs) == ["segformer → uper"]
     assert apart(STUDIES["two"]) is None

@@ -176,6 +176,25 @@ def test_front_under_a_limit_is_what_python_finds(quiet: Page, report: Path, sha
     assert numbers_on(quiet, "table[data-view=''] .open") == before
 
 
+def test_a_slider_ends_at_the_best_network(quiet: Page, report: Path) -> None:
+    quiet.open(report)
+    set_limit(quiet, "mIoU", 1.0)
+    assert "1 of 40 networks are left" in texts(quiet, "#kept")[0]
+    quiet.click(*middle_of(quiet, "#no-limits"))
+    quiet.until("Object.keys(state.limits).length === 0")
+    limit = set_limit(quiet, "Latency", 0.005)
+    fastest = min(trial.attributes["latency"]["median_ms"] for trial in RECORD.trained)
+    assert fastest <= limit < 1.1 * fastest
+
+
+def test_nothing_is_offered_where_nothing_is_left(quiet: Page, report: Path) -> None:
+    quiet.open(report)
+    set_limit(quiet, "mIoU", 1.0)
+    quiet.evaluate("state.limits.latency = 0.001; changed()")
+    assert texts(quiet, "#kept") == ["None of 40 networks is left: loosen a limit, or choose more levels."]
+    assert texts(quiet, "#kept code") == []
+
+
 def test_a_target_has_a_front_of_its_own_that_follows_the_filters(quiet: Page, tmp_path: Path) -> None:
     found: dict[str, Any] = {key_of("board"): {"engine": "onnx", "image": [512, 512], "device": "cpu", "threads": 1}}
     for trial in RECORD.trained[::2]:

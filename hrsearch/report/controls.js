@@ -52,7 +52,7 @@ function slider(key, column) {
   const input = html("input", { type: "range", min: 0, max: STEPS, value: free, input: (event) => {
     const place = Number(event.target.value);
     if (place === free) delete state.limits[key];
-    else state.limits[key] = rounded(scale.value(place));
+    else state.limits[key] = rounded(scale.value(place), cost ? Math.ceil : Math.floor);
     text.textContent = place === free ? "any" : shown(column.form, state.limits[key]);
     event.target.setAttribute("aria-valuetext", text.textContent);
     changed();
@@ -60,7 +60,12 @@ function slider(key, column) {
   return html("label", {}, html("span", {}, `${column.title} ${cost ? "at most" : "at least"} `, text), input);
 }
 
-const rounded = (value) => Number(value.toPrecision(3));
+// Three digits, to the side that lets more pass: the end of the slider keeps the best network.
+function rounded(value, side) {
+  if (!value) return 0;
+  const digit = 10 ** (Math.floor(Math.log10(Math.abs(value))) - 2);
+  return Number((side(value / digit - (side === Math.ceil ? 1e-9 : -1e-9)) * digit).toPrecision(3));
+}
 
 // What is left, in words, and the command that picks the best of it.
 function tellKept(place) {
@@ -68,6 +73,10 @@ function tellKept(place) {
   const limits = Object.entries(state.limits).filter(([key]) => columnOf(key).limit);
   if (!isFiltered()) {
     place.replaceChildren(`${COUNT} networks are trained.`);
+    return;
+  }
+  if (!left) {
+    place.replaceChildren(`None of ${COUNT} networks is left: loosen a limit, or choose more levels.`);
     return;
   }
   const words = `${left} of ${COUNT} networks are left; ${state.fronts[""].size} of them are on the front that is drawn.`;

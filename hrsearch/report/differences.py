@@ -1,29 +1,41 @@
-"""What sets a winner apart from the published network that is nearest to it, in words."""
+"""What sets a winner apart from the published network that is nearest to it: a table, a column per resolution."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from hrsearch.arch import Arch, Branch
 from hrsearch.pick import value_of
-from hrsearch.report.headline import capital, published, standing_out
+from hrsearch.report.headline import published, standing_out
 from hrsearch.report.markup import Markup, element
-from hrsearch.report.words import arch_of, kinds_of, plain, spelled
+from hrsearch.report.words import NOTHING, arch_of, plain
 from hrsearch.study import Record, Trial
 
-SAME = "the same in all that is drawn"
+SAME = "The same in all that is compared."
+WORDS = (
+    "From the published network that is nearest in FLOPs and parameters (left of the arrow) to the winner, at every "
+    "resolution; blocks of all stages together, the rest of the last stage that has it. Grey: the same."
+)
+FEATURES: dict[str, Callable[[Sequence[Branch]], str]] = {
+    "channels": lambda branches: str(branches[-1].channels),
+    "blocks": lambda branches: str(sum(branch.depth for branch in branches)),
+    "kind": lambda branches: _last([branch.block.kind for branch in branches if branch.block]),
+    "window": lambda branches: _option(branches, "window"),
+    "expansion": lambda branches: _option(branches, "ratio"),
+}
 
 
 def apart(record: Record) -> Markup | None:
-    """A paragraph for each winner; None without a published network."""
-    said: dict[int, str] = {}
+    """A table for each winner; None without a published network."""
+    shown: dict[int, Markup] = {}
     for trial in standing_out(record).values():
         known = nearest(record, trial)
-        if known is not None and trial.number not in said:
-            ours, theirs = arch_of(trial), arch_of(known)
-            words = spelled(list(differences(ours, theirs))) if ours and theirs else ""
-            said[trial.number] = f"{capital(trial.name)} against {known.name}: {words or SAME}."
+        ours, theirs = arch_of(trial), arch_of(known) if known else None
+        if known and ours and theirs and trial.number not in shown:
+            title = element("h3", f"{known.name} → {trial.name}")
+            shown[trial.number] = element("div", title, _table(ours, theirs), _head(ours, theirs))
     title = element("h2", "What sets the winners apart")
-    return element("section", title, [element("p", text) for text in said.values()]) if said else None
+    tables = element("div", [*shown.values()], class_="apart")
+    return element("section", title, element("p", WORDS), tables) if shown else None
 
 
 def nearest(record: Record, trial: Trial) -> Trial | None:
@@ -32,26 +44,48 @@ def nearest(record: Record, trial: Trial) -> Trial | None:
     return min(others, key=lambda known: _distance(trial, known), default=None)
 
 
-def differences(ours: Arch, theirs: Arch) -> Iterator[str]:
-    """Where the last stages that have a resolution differ, finest first: `widths 24·64 where it has 32·64`."""
-    a, b = _by_stride(ours), _by_stride(theirs)
-    if list(a) != list(b):
-        yield f"maps at {_where(list(a))} where it has them at {_where(list(b))}"
-    features: list[tuple[str, Callable[[Sequence[Branch]], str]]] = [
-        ("widths", lambda branches: str(branches[-1].channels)),
-        ("blocks", lambda branches: str(sum(branch.depth for branch in branches))),
-        ("windows", lambda branches: _option(branches, "window")),
-        ("expansions", lambda branches: _option(branches, "ratio")),
+def differences(ours: Arch, theirs: Arch) -> dict[str, dict[int, tuple[str, str]]]:
+    """What differs between two networks, by feature: their value and ours at each stride, – where it has none."""
+    mine, its = _by_stride(ours), _by_stride(theirs)
+    found = {
+        name: {stride: (_said(of, its.get(stride)), _said(of, mine.get(stride))) for stride in sorted({*mine, *its})}
+        for name, of in FEATURES.items()
+    }
+    return {name: pairs for name, pairs in found.items() if any(before != after for before, after in pairs.values())}
+
+
+def of_heads(ours: Arch, theirs: Arch) -> list[str]:
+    """How their head becomes ours: `width 256 → 64`."""
+    if ours.head.kind != theirs.head.kind:
+        return [f"{theirs.head.kind} → {ours.head.kind}"]
+    before, after = theirs.head.keywords(), ours.head.keywords()
+    return [f"{name} {plain(before[name])} → {plain(after[name])}" for name in before if before[name] != after[name]]
+
+
+def _table(ours: Arch, theirs: Arch) -> Markup | None:
+    found = differences(ours, theirs)
+    strides = next(iter(found.values()), {})
+    heads = ["", *(f"1/{stride}" for stride in strides)]
+    top = element("thead", element("tr", [element("th", text, scope="col") for text in heads]))
+    rows = [
+        element("tr", element("th", name, scope="row"), [_cell(*pair) for pair in pairs.values()])
+        for name, pairs in found.items()
     ]
-    for name, of in features:
-        mine, its = ("·".join(map(of, branches.values())) for branches in (a, b))
-        if mine != its:
-            yield f"{name} {mine} where it has {its}"
-    kinds, its_kinds = (kinds_of(one for stage in arch.stages for one in stage.branches) for arch in (ours, theirs))
-    if set(kinds) != set(its_kinds):
-        yield f"{spelled(kinds) or 'no'} blocks where it has {spelled(its_kinds) or 'none'}"
-    if ours.head != theirs.head:
-        yield "another head" if ours.head.kind != theirs.head.kind else "other options of the head"
+    table = element("table", top, element("tbody", rows))
+    scroll = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Differences")
+    return scroll if found else None
+
+
+def _cell(before: str, after: str) -> Markup:
+    same = before == after
+    return element("td", before if same else f"{before} → {after}", class_="unclear" if same else None)
+
+
+def _head(ours: Arch, theirs: Arch) -> Markup | None:
+    words = of_heads(ours, theirs)
+    if words:
+        return element("p", f"Head: {', '.join(words)}.", class_="note")
+    return None if differences(ours, theirs) else element("p", SAME, class_="note")
 
 
 def _by_stride(arch: Arch) -> dict[int, list[Branch]]:
@@ -62,15 +96,18 @@ def _by_stride(arch: Arch) -> dict[int, list[Branch]]:
     return dict(sorted(found.items()))
 
 
+def _said(of: Callable[[Sequence[Branch]], str], branches: Sequence[Branch] | None) -> str:
+    return of(branches) if branches else NOTHING
+
+
 def _option(branches: Sequence[Branch], name: str) -> str:
     """The option of the last block that has it, as text."""
     values = [branch.block.keywords()[name] for branch in branches if branch.block and name in branch.block.keywords()]
-    value = values[-1] if values else None
-    return "–" if value is None else plain(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return _last([plain(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values])
 
 
-def _where(strides: Sequence[int]) -> str:
-    return f"1/{strides[0]} to 1/{strides[-1]}"
+def _last(texts: Sequence[str]) -> str:
+    return texts[-1] if texts else NOTHING
 
 
 def _distance(trial: Trial, known: Trial) -> float:

@@ -26,10 +26,10 @@ function rangeOf(values, log, margin = 0.07) {
   }
   if (low > high) return { low: 0, high: 1, log: false };
   if (log && low > 0) {
-    const factor = 10 ** (margin * Math.log10(high / low) || 0.1);
+    const factor = 10 ** (high > low ? margin * Math.log10(high / low) : 0.1);
     return { low: low / factor, high: high * factor, log: true };
   }
-  const room = margin * (high - low) || 0.05;
+  const room = high > low ? margin * (high - low) : 0.05;
   return { low: low - room, high: high + room, log: false };
 }
 
