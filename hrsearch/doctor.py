@@ -6,21 +6,38 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from hrsearch.cost.machine import load, processor, version_of
+# Nothing else of hrsearch up here: where a package is missing, this has to run all the same.
 
 State = Literal["ok", "missing", "broken"]
 
-# what it is for: the package, and how it comes
-OPTIONAL = {
-    "latency engine onnx, export to ONNX": ("onnxruntime", "pip install onnx onnxruntime onnxscript"),
-    "many machines with Ray": ("ray", "pip install ray"),
-    "many machines with SLURM": ("submitit", "pip install submitit"),
-    "a study in PostgreSQL": ("psycopg", "pip install 'psycopg[binary]' sqlalchemy"),
-    "a study in the browser while it runs": ("optuna-dashboard", "pip install optuna-dashboard"),
-    "curves of a training": ("tensorboard", "pip install tensorboard"),
+NEEDED = {  # the packages without which nothing works, and what Python calls them
+    "torch": "torch",
+    "optuna": "optuna",
+    "sqlalchemy": "sqlalchemy",
+    "pandas": "pandas",
+    "pyyaml": "yaml",
+    "tqdm": "tqdm",
+    "pydantic": "pydantic",
+    "typer": "typer",
+    "numpy": "numpy",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "safetensors": "safetensors",
+}
+OPTIONAL = {  # what they are for: the packages, and how they come
+    "latency engine onnx, export to ONNX": (("onnx", "onnxruntime", "onnxscript"), "pip install 'hrsearch[onnx]'"),
+    "many machines with Ray": (("ray",), "pip install 'hrsearch[ray]'"),
+    "many machines with SLURM": (("submitit",), "pip install 'hrsearch[slurm]'"),
+    "a study in PostgreSQL": (("psycopg",), "pip install 'hrsearch[postgresql]'"),
+    "a study in the browser while it runs": (("optuna-dashboard",), "pip install optuna-dashboard"),
+    "curves of a training": (("tensorboard",), "pip install 'hrsearch[tensorboard]'"),
+    "the check of a timm export": (("timm",), "pip install timm"),
+    "the check of an mmseg export": (("mmengine",), "pip install mmengine"),
 }
 
 
@@ -37,17 +54,15 @@ class Finding:
 def examined() -> Iterator[Finding]:
     """Look at the installation, the machine and every engine, the cheapest first."""
     yield Finding("python", "ok" if sys.version_info >= (3, 11) else "broken", sys.version.split()[0])
-    for package in ("torch", "optuna", "plotly"):
-        yield Finding(package, "ok", version_of(package))
-    yield _machine()
-    yield _tried("built-in data", _data)
-    yield _tried("a network", _network)
-    yield _cuda()
-    yield from _engines()
-    for what, (package, how) in OPTIONAL.items():
-        found = version_of(package)
-        state: State = "missing" if found == "not installed" else "ok"
-        yield Finding(what, state, f"{package} {found}" if state == "ok" else how, needed=False)
+    packages = [_tried(package, lambda package=package: _imported(package)) for package in NEEDED]  # type: ignore[misc]
+    yield from packages
+    if all(package.state == "ok" for package in packages):
+        yield _machine()
+        yield _tried("built-in data", _data)
+        yield _tried("a network", _network)
+        yield _cuda()
+        yield from _engines()
+    yield from (_optional(what, *found) for what, found in OPTIONAL.items())
 
 
 def line_of(finding: Finding) -> str:
@@ -55,7 +70,27 @@ def line_of(finding: Finding) -> str:
     return f"{finding.state:<8} {finding.what}: {finding.words}"
 
 
+def _imported(package: str) -> str:
+    """Its version; it is imported, which tells of a library that is missing as well."""
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        raise ImportError(f"not installed; pip install {package}") from None
+    import_module(NEEDED[package])
+    return found
+
+
+def _optional(what: str, packages: tuple[str, ...], how: str) -> Finding:
+    try:
+        words = ", ".join(f"{package} {version(package)}" for package in packages)
+    except PackageNotFoundError:
+        return Finding(what, "missing", how, needed=False)
+    return Finding(what, "ok", words, needed=False)
+
+
 def _machine() -> Finding:
+    from hrsearch.cost.machine import load, processor
+
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -73,13 +108,19 @@ def _cuda() -> Finding:
 
 
 def _engines() -> Iterator[Finding]:
-    """Every latency engine, tried on a layer; `compiled` is only looked for: it takes minutes."""
+    """Every latency engine, tried on a layer; `compiled` is only looked for, for it takes minutes, those on a GPU only
+    where there is one."""
     import torch
 
     from hrsearch.registry import ENGINES
 
     layer, example = torch.nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 16, 16)
+    on_gpu = [name for name in ENGINES if name.startswith("cuda") and not torch.cuda.is_available()]
+    if on_gpu:
+        yield Finding(f"latency engines {', '.join(on_gpu)}", "missing", "need a GPU that torch can use", needed=False)
     for name in ENGINES:
+        if name in on_gpu:
+            continue
         if name == "compiled":
             compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
             state: State = "ok" if compiler else "missing"

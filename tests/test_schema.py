@@ -1,8 +1,10 @@
 """The schemas that editors read say what the loaders say, and are those of the registries."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +15,7 @@ import yaml
 from inside import inside
 from jsonschema import Draft202012Validator
 
+from hrsearch import doctor
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.runner import Proxy, load_runner
@@ -145,5 +148,22 @@ def test_doctor_says_what_works_and_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert findings["latency engine eager"]["state"] == "ok"
     assert findings["a network"]["state"] == "ok"
-    broken = inside(tmp_path, "doctor")
-    assert "ok       torch: " in broken.stdout
+    assert all(findings[package]["state"] == "ok" for package in doctor.NEEDED)
+    assert sum("latency engine" in what and "cuda" in what for what in findings) in (1, 6)  # without a GPU and with
+    assert "plotly" not in findings
+
+
+def test_doctor_looks_for_what_hrsearch_depends_on() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert list(doctor.NEEDED) == [re.split(r"[<>=\[ ]", each)[0] for each in asked]
+
+
+def test_doctor_finds_what_is_broken_without_falling_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(doctor.NEEDED, "no-such-package", "no_such_package")
+    done = inside(tmp_path, "doctor")
+    assert "broken   no-such-package: not installed; pip install no-such-package\n" in done.stdout
+    assert done.returncode == 1
+    code = "import sys; sys.modules['torch'] = None; from hrsearch.cli import main; main(['doctor'])"
+    halted = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (halted.returncode, halted.stderr) == (1, "")
+    assert "broken   torch: import of torch halted" in halted.stdout
