@@ -411,7 +411,7 @@ def test_command_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixtur
 def status(*arguments: str) -> Any:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
-    return caught.value.code
+    return caught.value.code or 0
 
 
 def test_data_set_is_mapped_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data import Dataset, digits, folder, load_dataset
+from hrsearch.proxy.data import Dataset, digits, folder, knows_official, load_dataset
 from hrsearch.proxy.data.dataset import stored
 from hrsearch.registry import DATASETS
 
@@ -79,6 +79,32 @@ def test_digits_of_the_splits_are_different_ones() -> None:
     ours = {glyph.numpy().tobytes() for glyph in train.glyphs}
     assert not any(glyph.numpy().tobytes() in ours for glyph in val.glyphs)
     assert len(train.glyphs) > 2 * len(val.glyphs) > 400
+
+
+@pytest.mark.parametrize("task", ["segment", "classify", "pose"])
+def test_official_scenes_are_others_than_the_proxys(task: str) -> None:
+    """The same to train on, none in common to validate on; whatever the seed of either."""
+    data, official = (load_dataset("digits", **SMALL, task=task, split=split) for split in ("proxy", "official"))
+    assert torch.equal(data.train.images, official.train.images)
+    assert torch.equal(data.train.labels, official.train.labels)
+    assert len(official.val) == len(data.val)
+    assert official.split != data.split
+    assert official.split == load_dataset("digits", **SMALL, task=task, split="official").split
+    others = [load_dataset("digits", **SMALL, task=task, seed=seed) for seed in (1, 2)]
+    seen = {image.numpy().tobytes() for each in (data, *others) for image in (*each.train.images, *each.val.images)}
+    assert not any(image.numpy().tobytes() in seen for image in official.val.images)
+
+
+def plain(*, image: int, train_images: int, val_images: int, seed: int = 0, task: str = "segment") -> Dataset:
+    """Data of a plug-in that knows no other validation images."""
+    return digits(image=image, train_images=train_images, val_images=val_images, seed=seed, task=task)
+
+
+def test_data_of_a_plug_in_may_have_one_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS._entries, "plain", plain)
+    both = [load_dataset("plain", **SMALL, split=split).split for split in ("proxy", "official")]
+    assert both[0] == both[1] == digits(**SMALL).split
+    assert [knows_official(name) for name in ("plain", "digits", "six_digits", "a/folder")] == [False, True, True, True]
 
 
 def test_every_class_is_to_be_learnt_and_none_is_rare() -> None:

@@ -199,10 +199,10 @@ def test_all_of_it_is_taken_up_exactly(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_training_stops_where_nothing_gets_better(tmp_path: Path) -> None:
-    """With a rate at which nothing can be learnt, at the third validation; the same call again does no more."""
-    winner = exported(tmp_path / "winner", rate=1e-12, steps=40, patience=2)
+    """With a rate at which nothing can be learnt, two validations after the best; the same call again does no more."""
+    winner = exported(tmp_path / "winner", rate=1e-12, steps=40, patience=2, seed=1)
     result = train(winner, device="cpu")
-    assert (result.steps, result.best_step) == (12, 4)
+    assert result.steps == result.best_step + 8 < 40
     assert train(winner, device="cpu") == result
 
 

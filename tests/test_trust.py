@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from inside import inside
 from numpy.typing import NDArray
 from scipy import stats
-from trees import ade20k_tree, mask, picture
+from trees import ade20k_tree, mask, masks_tree, picture
 
 import hrsearch
 from hrsearch.candidate import confirmed_weights
 from hrsearch.errors import InputError
 from hrsearch.export.winner import Winner
+from hrsearch.proxy.data import load_dataset
 from hrsearch.ranking import Values, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.retrain import Done, calibrate, finalize
 from hrsearch.retrain.calibrate import choose
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
+from hrsearch.search.ledger import noting
 from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
@@ -330,6 +332,8 @@ def test_finalize_confirms_the_front_and_export_takes_it(home: Path) -> None:
     assert inside(home, "finalize", "space", "--seeds", "2", "--times", "2").returncode == 0
     assert results_in(home, "confirmation") == before  # nothing is trained twice
     record = read_study(home / "studies" / "space")
+    trained = [record.attributes[key] for key in before if key.startswith("confirmation:2:")]
+    assert record.attributes["split"] not in {one["data"] for one in trained}  # other scenes than those of the search
     view = confirmed(record)
     assert {trial.number for trial in record.front()} <= {trial.number for trial in view.trials}
     assert all(confirmed_weights(record.folder, trial.number, 2).is_file() for trial in view.trials)
@@ -338,7 +342,7 @@ def test_finalize_confirms_the_front_and_export_takes_it(home: Path) -> None:
     best = inside(home, "export", "space", "--pick", "best", "--to", "winner")
     assert best.returncode == 0, best.stderr
     score = json.loads((home / "winner" / "numbers.json").read_text())["score"]
-    assert (score["steps"], score["seeds"], score["split"]) == (4, 2, "proxy")
+    assert (score["steps"], score["seeds"], score["split"]) == (4, 2, "official")
     number = json.loads((home / "winner" / "numbers.json").read_text())["trial"]
     weights = (home / "winner" / "weights.safetensors").read_bytes()
     assert weights == confirmed_weights(record.folder, number, 2).read_bytes()
@@ -364,6 +368,15 @@ def test_each_length_keeps_its_own_weights(home: Path) -> None:
     assert not (folder / "confirming").exists()
 
 
+def test_what_was_validated_on_other_images_is_trained_again(home: Path) -> None:
+    folder, seen = home / "studies" / "space", list[str]()
+    (trial,) = finalize(folder, 2, 1, most=1).trials
+    key = f"confirmation:1:{trial.number}:0"
+    noting(folder)({key: {**read_study(folder).attributes[key], "split": "proxy"}})
+    finalize(folder, 2, 1, lambda one: seen.append(one.key), most=1)
+    assert seen == [key]
+
+
 def weights_after(folder: Path, times: int) -> bytes:
     """Those of the only network that is confirmed, as an export takes them."""
     (trial,) = finalize(folder, 2, times, most=1).trials
@@ -379,6 +392,19 @@ def test_two_at_once_and_one_seed_are_refused(home: Path) -> None:
         finalize(folder)
     with pytest.raises(InputError, match="seeds: got 1, but how far a score is chance is told by 2 at least"):
         finalize(folder, seeds=1)
+
+
+def test_a_front_of_images_without_a_split_is_confirmed_on_those_held_out(tmp_path: Path) -> None:
+    own = masks_tree(tmp_path / "own", count=40)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    ran = inside(tmp_path, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "1", "--data", "own")
+    assert ran.returncode == 0, ran.stderr
+    done = inside(tmp_path, "finalize", "space", "--seeds", "2", "--times", "1")
+    assert done.returncode == 0, done.stderr
+    held = load_dataset(str(own), image=32, train_images=64, val_images=16, split="official")
+    attributes = read_study(tmp_path / "studies" / "space").attributes
+    assert attributes["confirmation:1:0:0"]["data"] == held.split != attributes["split"]
 
 
 def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from hrsearch.study import Record, Trial
 from hrsearch.trust.confirmed import chances, confirmation_of, confirmed, lucky
 
 VALIDATED = {
-    "proxy": "Scores are over the validation images of the search.",
-    "official": "Scores are over the official validation images, which the search has never seen.",
+    "proxy": "Scores are over the validation images of the search, which chose the front by them.",
+    "official": "Scores are over validation images that the search has never seen: official, held out, or made anew.",
 }
 
 

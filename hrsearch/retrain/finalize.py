@@ -10,7 +10,7 @@ from typing import Any
 from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError
 from hrsearch.front import best_first, not_surely_dominated
-from hrsearch.proxy.data import has_official_split
+from hrsearch.proxy.data import knows_official
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.retrain.work import Done, done_jobs, job_of, retraining_of
 from hrsearch.search.ledger import noting
@@ -37,9 +37,9 @@ def finalize(
     default twice as many as the front has: where scores are noisy, nearly all others could stand on it.
 
     How far a score is noise is seen from one more short training of each network of the front. Scores are validated on
-    the proxy's images, or on the official validation images of data that comes with them. An InputError says that the
-    study has no front, that no training ended well, that fewer than two seeds were asked for, which tell nothing of
-    chance, or that another call is at work on it.
+    images that the search has never seen (see `hrsearch.proxy.data.split`), or on the proxy's where a plug-in's data
+    has no others. An InputError says that the study has no front, that no training ended well, that fewer than two
+    seeds were asked for, which tell nothing of chance, or that another call is at work on it.
     """
     record = read_study(folder)
     if seeds < FEWEST:
@@ -53,7 +53,7 @@ def finalize(
 def _finalized(record: Record, seeds: int, times: int, on_done: Callable[[Done], None], most: int | None) -> Record:
     folder, front = record.folder, record.front()
     short = retraining_of(record, 1)
-    split: SplitName = "official" if has_official_split(short.runner.proxy.data, record.task) else "proxy"
+    split: SplitName = "official" if knows_official(short.runner.proxy.data) else "proxy"
     again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
     noise = noise_of(front, done_jobs(record, short, again, on_done))
     chosen = foremost(record, near_front(record, noise), most or 2 * len(front))

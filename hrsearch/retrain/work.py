@@ -139,10 +139,11 @@ def done_jobs(
 ) -> dict[str, Mapping[str, Any]]:
     """What comes of the jobs, by their attributes, in which it stands as soon as it is known.
 
-    What stands there already is not done again; what failed is. A full disk is an OSError, and what ended is kept.
+    What stands there already is not done again; what failed, or was validated on other images, is. A full disk is an
+    OSError, and what ended is kept.
     """
     asked = list(jobs)
-    known = {job.key: record.attributes[job.key] for job in asked if "value" in record.attributes.get(job.key, {})}
+    known = {job.key: record.attributes[job.key] for job in asked if _is_known(record.attributes.get(job.key, {}), how)}
     note, reserve = noting(record.folder), Reserve(record.folder)
     reserve.take()
     for job, result in _results(record.folder, how, [job for job in asked if job.key not in known]):
@@ -156,6 +157,10 @@ def done_jobs(
         known[job.key] = result
         on_done(Done(job.trial, job.key, result, len(known), len(asked)))
     return known
+
+
+def _is_known(found: Mapping[str, Any], how: Retraining) -> bool:
+    return "value" in found and found.get("split", how.split) == how.split
 
 
 def _results(folder: Path, how: Retraining, jobs: list[Job]) -> Iterator[tuple[Job, Mapping[str, Any]]]:

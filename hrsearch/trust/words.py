@@ -8,7 +8,8 @@ from hrsearch.trust.card import Card, Row
 
 SAID = (
     "Kendall tau is 1 where the order is that of long training, 0 where it tells nothing of it. The top quarter is "
-    "that of the study by the proxy's score. In brackets: 95 % intervals of a bootstrap over networks."
+    "that of the study by the proxy's score. In brackets: 95 % intervals of a bootstrap over networks. Short and long "
+    "trainings are validated on the same images, so that what is chance in these is told as agreement."
 )
 
 

@@ -6,12 +6,11 @@ from hrsearch.errors import InputError, suggestion
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split
 from hrsearch.proxy.data.digits import digits
 from hrsearch.proxy.data.folder import folder
-from hrsearch.proxy.data.folder import has_official_split as folder_has_official_split
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.registry import DATASETS
 from hrsearch.task import TASKS
 
-__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "has_official_split", "is_made", "load_dataset"]
+__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "is_made", "knows_official", "load_dataset"]
 
 
 def load_dataset(
@@ -28,15 +27,16 @@ def load_dataset(
     """The data set of that registered name ("digits"), else the folder at that path, with labels for the task.
 
     `image` is the side of the square images, in pixels; `train_images` and `val_images` are how many to make, or to
-    take at most. `split` says whether a folder's official validation images are looked at, and `decoded` how many
-    training images of a folder are kept in the cache (see `folder`); what is made knows neither. Anything else is an
-    InputError.
+    take at most. `split` says whether the validation images are those that the search sees or the official ones (data
+    of a plug-in need not know any), and `decoded` how many training images of a folder are kept in the cache (see
+    `folder`). Anything else is an InputError.
     """
     if task not in TASKS:
         raise InputError(f"task {task!r} does not exist; {suggestion(task, TASKS)}")
     if is_made(data):
+        which = {"split": split} if knows_official(data) else {}
         made: Dataset = DATASETS[data](
-            image=image, train_images=train_images, val_images=val_images, seed=seed, task=task
+            image=image, train_images=train_images, val_images=val_images, seed=seed, task=task, **which
         )
         return made
     if not Path(data).is_dir():
@@ -52,6 +52,6 @@ def is_made(data: str) -> bool:
     return data in DATASETS and data != "folder"
 
 
-def has_official_split(data: str, task: str) -> bool:
-    """Whether there are validation images that the search never sees, beside those that a hash holds out."""
-    return not is_made(data) and folder_has_official_split(Path(data), task)
+def knows_official(data: str) -> bool:
+    """Whether there are validation images that the search never sees: of all but a plug-in's data without a split."""
+    return not is_made(data) or "split" in DATASETS.options(data)

@@ -63,12 +63,6 @@ def folder(
     return replace(found, files=train, val_files=val)
 
 
-def has_official_split(path: Path, task: str) -> bool:
-    """Whether the data in a person's folder comes with validation images that are never searched on."""
-    layout, root = found_in(path, task, LAYOUTS)
-    return layout.has_val(root)
-
-
 def _checked(classes: int, item: Item) -> None:
     """Wrong if the item cannot be used: better told now than in the middle of an epoch."""
     read(item, classes, NEEDED)

@@ -1,7 +1,8 @@
 """Who trains, who validates, and who is kept away from the search: cuts that a file's name alone decides.
 
-The official validation split is for the final training only. Where data comes without one, a tenth is held out for
-good; the search cuts what is left once more. A file stays on its side of both cuts whatever is added beside it.
+The official validation split is for the final training and to confirm a front, nothing else. Where data comes without
+one, a tenth is held out for good; the search cuts what is left once more. A file stays on its side of both cuts
+whatever is added beside it.
 """
 
 import hashlib

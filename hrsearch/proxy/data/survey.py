@@ -108,7 +108,7 @@ def lines_of(found: Survey) -> list[str]:
     lines = [
         f"{found.path}: {layout.name}, to {layout.task}" if layout.task != "pose" else f"{found.path}: {layout.name}",
         f"training    {found.train:,} {_things(layout)}; a fifth of them validates the search's candidates",
-        f"validation  {found.val:,} {_things(layout)} ({whose}); for hrsearch train only",
+        f"validation  {found.val:,} {_things(layout)} ({whose}); for hrsearch train and finalize only",
         f"hash        {found.split} (of both: names and sizes of the files)",
     ]
     if found.sizes:
