@@ -289,6 +289,25 @@ def test_the_front_in_space_is_turned_and_its_points_open(quiet: Page, report: P
     assert texts(quiet, "#details h2")[0].removesuffix(" published") in front
 
 
+def test_axes_of_the_front_in_space_are_chosen(quiet: Page, report: Path) -> None:
+    quiet.open(report, 400)
+    quiet.evaluate("document.querySelector('details.solid').open = true")
+    place = "#figure-front_in_space"
+    quiet.until(f"document.querySelector('{place} svg').dataset.points")
+    assert texts(quiet, f"{place} text.title") == ["Latency (ms)", "FLOPs", "mIoU"]
+    quiet.evaluate(
+        "(() => { const select = document.querySelector('.choosers select'); select.value = 'params';"
+        "select.dispatchEvent(new Event('change')); })()"
+    )
+    assert texts(quiet, f"{place} text.title") == ["Params", "FLOPs", "mIoU"]
+    inside = (
+        f"(() => {{ const box = document.querySelector('{place} svg').getBoundingClientRect();"
+        f"return [...document.querySelectorAll('{place} text')].map((one) => one.getBoundingClientRect())"
+        ".every(({left, right}) => left >= box.left && right <= box.right); })()"
+    )
+    assert quiet.evaluate(inside)
+
+
 def test_keys_go_along_the_front_in_space_and_open_its_points(quiet: Page, report: Path) -> None:
     quiet.open(report)
     quiet.evaluate("document.querySelector('details.solid').open = true")

@@ -31,8 +31,8 @@ def apart(record: Record) -> Markup | None:
         known = nearest(record, trial)
         ours, theirs = arch_of(trial), arch_of(known) if known else None
         if known and ours and theirs and trial.number not in shown:
-            title = element("h3", f"{known.name} → {trial.name}")
-            shown[trial.number] = element("div", title, _table(ours, theirs), _head(ours, theirs))
+            name = f"{known.name} → {trial.name}"
+            shown[trial.number] = element("div", element("h3", name), _table(name, ours, theirs), _head(ours, theirs))
     title = element("h2", "What sets the winners apart")
     tables = element("div", [*shown.values()], class_="apart")
     return element("section", title, element("p", WORDS), tables) if shown else None
@@ -62,17 +62,17 @@ def of_heads(ours: Arch, theirs: Arch) -> list[str]:
     return [f"{name} {plain(before[name])} → {plain(after[name])}" for name in before if before[name] != after[name]]
 
 
-def _table(ours: Arch, theirs: Arch) -> Markup | None:
+def _table(name: str, ours: Arch, theirs: Arch) -> Markup | None:
     found = differences(ours, theirs)
     strides = next(iter(found.values()), {})
-    heads = ["", *(f"1/{stride}" for stride in strides)]
-    top = element("thead", element("tr", [element("th", text, scope="col") for text in heads]))
+    heads = [element("th", f"1/{stride}", scope="col") for stride in strides]
+    top = element("thead", element("tr", element("td"), heads))
     rows = [
-        element("tr", element("th", name, scope="row"), [_cell(*pair) for pair in pairs.values()])
-        for name, pairs in found.items()
+        element("tr", element("th", feature, scope="row"), [_cell(*pair) for pair in pairs.values()])
+        for feature, pairs in found.items()
     ]
     table = element("table", top, element("tbody", rows))
-    scroll = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Differences")
+    scroll = element("div", table, class_="scroll", tabindex="0", role="region", aria_label=name)
     return scroll if found else None
 
 

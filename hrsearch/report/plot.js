@@ -46,15 +46,15 @@ function linearTicks(low, high, most) {
   return ticks;
 }
 
-// Round numbers, the coarsest set that has at least four of them.
+// Round numbers, the coarsest set that has at least four of them, or as many as are wanted.
 function logTicks(low, high, most) {
   const fine = Array.from({ length: 90 }, (_, step) => 1 + 0.1 * step);
-  for (const steps of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], fine]) {
+  for (const steps of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8], fine]) {
     const ticks = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
       ticks.push(...steps.map((step) => step * 10 ** power).filter((tick) => tick >= low && tick <= high));
     }
-    if (ticks.length >= 4) return ticks.filter((_, index) => index % Math.ceil(ticks.length / most) === 0);
+    if (ticks.length >= Math.min(4, most)) return ticks.filter((_, index) => index % Math.ceil(ticks.length / most) === 0);
   }
   return [low, high];
 }

@@ -24,7 +24,7 @@ def funnel(record: Record, figure: Sequence[Markup]) -> Markup | None:
     last = max((len(trial.attributes["rungs"]) for trial in trials), default=0)
     if last < 2:
         return None
-    heads = ("Rung", "Steps", "Judged", "", "Went on", "Let go", "Waiting", "Kendall tau to the next")
+    heads = ("Rung", "Steps", "Judged", "Of all judged", "Went on", "Let go", "Waiting", "Kendall tau to the next")
     head = element("tr", [element("th", name, scope="col") for name in heads])
     rows = [_row(trials, rung) for rung in range(last)]
     table = element("table", element("thead", head), element("tbody", rows), class_="rungs")

@@ -15,11 +15,12 @@ function drawnAxis(key) {
 
 class Solid {
   constructor(host, { axes: keys, view }) {
-    [this.host, this.keys, this.view] = [host, keys, view];
+    [this.host, this.keys, this.view] = [host, [...keys], view];
     this.turned = { yaw: 0.62, pitch: 0.42 }; // costs that grow together lie across the view
     this.svg = svg("svg", { class: "plane solid", tabindex: 0, role: "application" });
     this.tip = html("div", { class: "tip", role: "status", hidden: "" });
     host.append(this.svg, this.tip);
+    host.before(this.choosers());
     this.svg.addEventListener("pointerdown", (event) => this.grab(event));
     this.svg.addEventListener("pointermove", (event) => this.move(event));
     this.svg.addEventListener("pointerup", (event) => this.drop(event));
@@ -27,6 +28,12 @@ class Solid {
     this.svg.addEventListener("blur", () => this.tell());
     this.svg.addEventListener("keydown", (event) => this.press(event));
     new ResizeObserver(() => this.draw()).observe(host);
+  }
+
+  choosers() {
+    const options = Object.entries(DATA.columns).map(([key, { title }]) => [key, title]);
+    const one = (title, each) => chooser(title, options, this.keys[each], (key) => { this.keys[each] = key; this.draw(); });
+    return html("form", { class: "controls choosers", "aria-label": "Axes" }, ["One side", "Other side", "Upright"].map(one));
   }
 
   draw() {
@@ -66,18 +73,38 @@ class Solid {
     return [svg("path", { class: "grid", d: path, fill: "none" }), ...this.axes.flatMap((axis, each) => this.titles(axis, each))];
   }
 
-  // An axis is named along the edge of the cube that is seen furthest outside.
+  // An axis is named along the edge of the cube that is seen furthest outside; its words lie outside of that.
   titles(axis, each) {
     const sides = [[-1, -1], [-1, 1], [1, -1], [1, 1]].map(([one, other]) => (share) => this.onScreen(this.inSpace([one, other].toSpliced(each, 0, share))));
     const upright = each === 2;
     const edge = sides.reduce((best, side) => (upright ? side(0)[0] < best(0)[0] : side(0)[1] > best(0)[1]) ? side : best);
-    const write = (share, words, role) => {
+    const out = upright ? [-1, 0] : this.outOf(edge);
+    const anchor = out[0] < -0.25 ? "end" : out[0] > 0.25 ? "start" : "middle";
+    const write = (share, words, away, role) => {
       const [x, y] = edge(share);
-      const [aside, anchor] = upright ? [-10, "end"] : [0, "middle"];
-      return svg("text", { class: role, x: x + aside, y: y + (upright ? 4 : role ? 32 : 16), "text-anchor": anchor }, words);
+      return svg("text", { class: role, x: x + away * out[0], y: y + away * out[1] + 4, "text-anchor": anchor }, words);
     };
     const scale = scaleOf(axis, -1, 1);
-    return [...[-0.7, 0.7].map((share) => write(share, shown(axis.form, scale.value(share)))), write(0, axis.title, "title")];
+    const ticks = ticksOf(axis, this.middle.size > 110 ? 4 : 2).map((tick) => write(scale.at(tick), tickText(axis.form, tick), 12));
+    return [...ticks, this.named(axis, edge(0), out, upright)];
+  }
+
+  // Away from the middle of the cube, at right angles to an edge.
+  outOf(edge) {
+    const [[x1, y1], [x2, y2], [x, y]] = [edge(-1), edge(1), edge(0)];
+    const length = Math.hypot(x2 - x1, y2 - y1) || 1;
+    const [across, down] = [(y1 - y2) / length, (x2 - x1) / length];
+    const outside = across * (x - this.middle.x) + down * (y - this.middle.y) >= 0 ? 1 : -1;
+    return [across * outside, down * outside];
+  }
+
+  // Its title, above the upright axis, and kept within the drawing.
+  named(axis, [x, y], out, upright) {
+    const words = axis.form === "ms" ? `${axis.title} (ms)` : axis.title;
+    const half = 3.6 * words.length;
+    const [left, top] = upright ? [x, y - 1.25 * this.middle.size] : [x + 58 * out[0], y + 58 * out[1]];
+    const inside = Math.min(Math.max(left, half + 4), this.host.clientWidth - half - 4);
+    return svg("text", { class: "title", x: inside, y: top + 4, "text-anchor": "middle" }, words);
   }
 
   painted(known) {

@@ -23,8 +23,8 @@ WHY = {
     "smallest": "fewest parameters",
 }
 LEGEND = (
-    "In the drawings stages go from left to right and resolutions from top to bottom; a band is the thicker the more "
-    "channels its map has (as much for each doubling), a bar in it is a block, w is its window, and lines are fusions."
+    "In the drawings stages go from left to right and resolutions from top to bottom; a band grows by one "
+    "step with each doubling of its map's channels, a bar in it is a block, w is its window, and lines are fusions."
 )
 
 
