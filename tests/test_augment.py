@@ -15,7 +15,7 @@ from trees import classes_tree, coco_tree, masks_tree
 
 from hrsearch.proxy import train_proxy
 from hrsearch.proxy.augment import AUGMENT, classify, mixed, pose, segment, smoothed
-from hrsearch.proxy.augment.classify import KINDS, random_part
+from hrsearch.proxy.augment.classify import KINDS, randaugmented, random_part
 from hrsearch.proxy.augment.pose import half_body, mirrored
 from hrsearch.proxy.augment.segment import capped_crop, distorted
 from hrsearch.proxy.data import Dataset, Split, load_dataset
@@ -144,6 +144,14 @@ def test_every_operation_does_something_and_keeps_the_size() -> None:
         changed = operation(picture, 0.9, 1.0)
         assert changed.size == picture.size
         assert np.abs(np.asarray(changed, float) - np.asarray(picture, float)).mean() > 1, index
+
+
+def test_each_operation_happens_half_of_the_time() -> None:
+    """A quarter of the images stay as they were, none does when both operations always happen."""
+    picture = Image.fromarray(drawn(0).integers(30, 200, size=(24, 24, 3), dtype=np.uint8))
+    changed = (np.asarray(randaugmented(picture, drawn(seed))) for seed in range(400))
+    found = [np.array_equal(each, np.asarray(picture)) for each in changed]
+    assert 0.18 < np.mean(found) < 0.32
 
 
 def test_classes_stay_and_mirrors_are_asked_for() -> None:

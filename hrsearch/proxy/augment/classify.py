@@ -1,6 +1,7 @@
 """Classification: a random part resized (Szegedy et al., 2015), a flip, RandAugment (Cubuk et al., 2020).
 
-RandAugment as the papers use it: two operations of magnitude 9 of 10, the magnitude with a deviation of .5.
+RandAugment as the papers use it (rand-m9-mstd0.5-inc1 of timm, Wightman, 2019): two operations, each half of the time,
+of magnitude 9 of 10 with a deviation of .5.
 """
 
 import math
@@ -16,7 +17,7 @@ from hrsearch.proxy.data.reading import Sample, tensor_of
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of the part that is cut out, of the image's area; its width over its height
 TRIES = 10
-OPERATIONS, MAGNITUDE, DEVIATION = 2, 0.9, 0.05  # of RandAugment; in 0..1
+OPERATIONS, CHANCE, MAGNITUDE, DEVIATION = 2, 0.5, 0.9, 0.05  # of RandAugment; the last two in 0..1
 
 Operation = Callable[[Image.Image, float, float], Image.Image]  # the image, a magnitude in 0..1, a sign
 
@@ -47,8 +48,8 @@ def random_part(size: tuple[int, int], random: np.random.Generator) -> Box:
 
 
 def randaugmented(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The image after so many operations drawn at random, one twice perhaps."""
-    for index in random.integers(len(KINDS), size=OPERATIONS):
+    """The image after so many operations drawn at random, one twice perhaps; each is left out half of the time."""
+    for index in random.integers(len(KINDS), size=OPERATIONS)[random.random(OPERATIONS) < CHANCE]:
         magnitude = float(np.clip(random.normal(MAGNITUDE, DEVIATION), 0, 1))
         picture = KINDS[index](picture, magnitude, float(random.choice((-1, 1))))
     return picture
