@@ -1,16 +1,19 @@
 """Studies held against each other, and a running one watched."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from example_study import example_record, store
 from inside import inside
 from toy_search import Toy, search
 
-from hrsearch.compare import compared, lines_of, permutation_p
+from hrsearch.compare import compared, json_of, lines_of, permutation_p
 from hrsearch.errors import InputError
+from hrsearch.report.comparison import write_comparison
 from hrsearch.storage import point_to
 from hrsearch.study import Record, Trial
 
@@ -20,13 +23,15 @@ def renamed(record: Record, name: str) -> Record:
 
 
 def worse(record: Record) -> Record:
-    """The same study with every score lowered."""
+    """The same study with every score lowered, every latency doubled."""
 
     def lowered(trial: Trial) -> Trial:
         if trial.state != "trained":
             return trial
         score = {**trial.attributes["score"], "value": trial.attributes["score"]["value"] - 0.1}
-        attributes = {**trial.attributes, "score": score}
+        ends = ("median_ms", "low_ms", "high_ms")
+        latency = trial.attributes["latency"] | {end: 2 * trial.attributes["latency"][end] for end in ends}
+        attributes = {**trial.attributes, "score": score, "latency": latency}
         return replace(trial, attributes=attributes, values=tuple(one.of(attributes) for one in record.objectives))
 
     return replace(record, name="worse", trials=tuple(map(lowered, record.trials)))
@@ -40,7 +45,7 @@ def test_a_study_that_is_worse_in_every_score_is_beaten_everywhere() -> None:
     assert first.beaten_by == {"worse": 0.0}
     assert second.beaten_by == {"better": 1.0}
     assert (first.on_common_front, second.on_common_front) == (first.front, 0)
-    assert found.doubts == ()
+    assert found.doubts == found.obstacles == ()
     text = list(lines_of(found))
     assert text[2].startswith("better")
     assert "better 100%" in text[3]
@@ -56,7 +61,66 @@ def test_a_study_beside_itself_is_no_better() -> None:
 def test_other_data_is_said_to_make_scores_incomparable() -> None:
     record = example_record(10)
     other = replace(record, name="b", attributes={**record.attributes, "split": "another"})
-    assert "different data" in compared([record, other]).doubts[0]
+    assert "different data" in compared([record, other]).obstacles[0]
+
+
+def changed(record: Record, name: str, **sections: Mapping[str, Any]) -> Record:
+    """The study with other settings of its runner."""
+    runner = record.attributes["runner"]
+    runner = runner | {section: runner[section] | dict(settings) for section, settings in sections.items()}
+    return replace(record, name=name, attributes={**record.attributes, "runner": runner, "protocol": name})
+
+
+def test_costs_taken_in_different_ways_make_no_winner(tmp_path: Path) -> None:
+    record = renamed(example_record(10), "a")
+    found = compared([changed(record, "small", measure={"image": [448, 448], "seconds": 1.0}), worse(record)])
+    (obstacle,) = found.obstacles
+    assert obstacle.endswith("in different ways: image is 448x448 in small and 512x512 in worse")
+    first, *rest = lines_of(found)
+    assert first == f"no winner: {obstacle}"
+    assert not any("%" in line or "0." in line for line in rest)
+    assert "no winner can be named" in write_comparison(found, tmp_path / "both.html").read_text()
+    assert not {"hypervolume", "beaten_by"} & json_of(found)["studies"][0].keys()
+    threads = compared([record, changed(record, "b", measure={"threads": 2, "batch": 4})])
+    assert "batch is 1 in a and 4 in b; threads is 1 in a and 2 in b" in threads.obstacles[0]
+    other = {**record.attributes, "machine": {**record.attributes["machine"], "processor": "M7"}}
+    assert "different processors" in compared([record, replace(record, name="b", attributes=other)]).obstacles[0]
+
+
+def test_an_image_has_no_bearing_on_parameters() -> None:
+    record = example_record(10, objectives=("score", "params"))
+    assert compared([record, changed(record, "b", measure={"image": [448, 448]})]).obstacles == ()
+
+
+def test_other_training_is_named_and_a_key_that_is_new_is_none() -> None:
+    record = renamed(example_record(10), "a")
+    (doubt,) = compared([record, changed(record, "b", proxy={"steps": 90, "rungs": [50]})]).doubts
+    assert doubt.endswith("steps is 300 in a and 90 in b; rungs is none in a and 50 in b")
+    before = changed(record, "b")
+    del before.attributes["runner"]["proxy"]["screen"]
+    assert compared([record, before]).doubts == ()
+
+
+def test_a_front_is_that_of_the_study() -> None:
+    """What is worse within the noise of a latency stays, and is not beaten by another study's."""
+    record = renamed(example_record(40, known=()), "a")
+    noisy = {trial.number: trial.attributes["latency"] | {"low_ms": 1.0, "high_ms": 500.0} for trial in record.trials}
+    trials = [replace(each, attributes={**each.attributes, "latency": noisy[each.number]}) for each in record.trials]
+    wide = replace(record, name="wide", trials=tuple(trials))
+    first, second = compared([record, wide]).sides
+    assert first.front == len(record.front())
+    assert second.front == len(wide.front()) > first.front
+    assert second.beaten_by == {"a": 0.0}
+
+
+def test_one_seed_does_not_tell_luck() -> None:
+    first, second, third = (renamed(example_record(10, seed=seed), f"s{seed}") for seed in range(3))
+    other = changed(third, "other", search={"sampler": "random", "seed": 7})
+    assert compared([first, other]).verdicts[0].startswith("one seed each: luck cannot be told")
+    assert compared([first, second, other]).verdicts[0].startswith("one seed of other: luck cannot be told")
+    assert compared([first, changed(second, "b", search={"seed": 7})]).verdicts == ()
+    group = json_of(compared([first, other]))["studies"][1]["group"]
+    assert (group["space"], group["sampler"], "seed" in group) == ("hrvit", "random", False)
 
 
 def test_groups_of_seeds_are_held_against_chance() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from hrsearch.compare import Comparison, Side
+from hrsearch.compare import Comparison, Side, cells_of
 from hrsearch.objective import Objective, readable
 from hrsearch.report.figures import Axis, Chart, Trace
 from hrsearch.report.markup import Markup, element, figure_place, sign
@@ -35,13 +35,16 @@ def write_comparison(found: Comparison, path: Path) -> Path:
 
 
 def _headline(found: Comparison) -> str:
-    best, *others = sorted(found.sides, key=lambda side: -side.hypervolume)
+    if found.obstacles:
+        return f"{' and '.join(side.name for side in found.sides)}: no winner can be named"
+    best, *others = found.ranked
     against = ", ".join(f"{side.name} {side.hypervolume:.3f}" for side in others)
     return f"{best.name} dominates {best.hypervolume:.3f} of the common box; {against}"
 
 
 def _remarks(found: Comparison) -> Markup | None:
-    lines = [*found.verdicts, *(f"Careful: {doubt}" for doubt in found.doubts)]
+    obstacles = [f"No winner: {obstacle}" for obstacle in found.obstacles]
+    lines = [*obstacles, *found.verdicts, *(f"Careful: {doubt}" for doubt in found.doubts)]
     return element("ul", [element("li", line) for line in lines], class_="against") if lines else None
 
 
@@ -82,11 +85,9 @@ def _table(found: Comparison) -> Markup:
         element(
             "tr",
             element("th", side.name, scope="row"),
-            element("td", f"{side.hypervolume:.3f}"),
-            [element("td", count) for count in (side.trained, side.front, side.on_common_front)],
-            element("td", ", ".join(f"{name} {share:.0%}" for name, share in side.beaten_by.items())),
+            [element("td", text) for text in cells_of(side, found)],
         )
-        for side in sorted(found.sides, key=lambda side: -side.hypervolume)
+        for side in found.ranked
     ]
     head = element("thead", element("tr", [element("th", text, scope="col") for text in heads]))
     return element("div", element("table", head, element("tbody", rows)), class_="scroll", tabindex="0", role="region")
