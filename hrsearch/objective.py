@@ -77,6 +77,7 @@ class Score:
     seconds: float
     seed: int
     loss: float  # mean training loss over the last tenth of the schedule
+    losses: tuple[tuple[int, float], ...] = ()  # the same of every tenth, after the step it ends at
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,10 @@ def _add_rungs(trial: FrozenTrial) -> None:
     score = trial.user_attrs.get("score")
     if score:
         last = [{**score, "value": score["value"] * share, "steps": steps} for share, steps in ((0.5, 33), (0.8, 100))]
-        trial.user_attrs["rungs"] = [*last, score]
+        trial.user_attrs["rungs"] = [
+            {**one, "losses": [[one["steps"] * tenth // 10, round(2 / tenth, 3)] for tenth in range(1, 11)]}
+            for one in (*last, score)
+        ]
     elif trial.user_attrs.get("outcome") == "stopped":
         first = Score(0.1 + 0.001 * trial.number, "mIoU", 0, 33, 1056, 3.0, 0, 1.9)
         trial.user_attrs["rungs"] = [asdict(first)]

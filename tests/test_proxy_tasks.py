@@ -133,6 +133,7 @@ def test_segmentation_trains_as_before_there_were_tasks() -> None:
         for optimizer in optimizers:
             optimizer.step()
     assert score.loss == losses[-1]
+    assert score.losses == tuple((step, round(loss, 5)) for step, loss in enumerate(losses, 1))
 
 
 def test_classification_is_weighted_cross_entropy() -> None:

@@ -62,6 +62,8 @@ def test_from_rung_to_rung_ends_where_training_at_once_does(data: Dataset, tmp_p
     assert [score.value for score in climbed] == [score.value for score in alone]
     assert [score.loss for score in climbed] == [score.loss for score in alone]
     assert [(score.rung, score.steps) for score in climbed] == [(0, 8), (1, 14), (2, 24)]
+    assert [score.losses[-1][0] for score in climbed] == [8, 14, 24]  # every curve ends where its training does
+    assert len(climbed[2].losses) < len(alone[2].losses) == 12  # and begins where the rung before had left off
 
 
 def test_a_rung_is_reached_without_its_checkpoint_too(data: Dataset, tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ def test_click_on_a_point_tells_all_about_it(quiet: Page, report: Path) -> None:
     arch = Arch.from_dict(trial.attributes["arch"])
     assert texts(quiet, "#details pre") == [yaml_of(arch, "segment", trial.name)]
     assert texts(quiet, "#details code") == [f"hrsearch export example --pick trial:{trial.number} --to winner/"]
-    assert texts(quiet, "#details h3")[1:] == ["Where the milliseconds go", "Rungs", "Take it", "Its YAML"]
+    assert texts(quiet, "#details h3")[1:] == [
+        *("Where the milliseconds go", "Training loss", "Rungs", "Take it", "Its YAML")
+    ]
+    assert quiet.evaluate("document.querySelectorAll('[data-curve=losses] .line').length") == 3  # one of each rung
     assert quiet.evaluate("document.activeElement.id") == "details"
     quiet.press("Escape")
     assert quiet.evaluate("document.querySelector('#details').hidden")

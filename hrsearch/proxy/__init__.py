@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -61,7 +62,8 @@ def train_proxy(
                 write_state(checkpoint, {"seed": seed, "step": step, **state_of(learner)})
             losses.append(learn(learner, data, plan, step=step, seed=seed, given=batch))
         value = validate(learner, data, plan)
-    tail = losses[-max(plan.steps // 10, 1) :]
+    tenth = max(plan.steps // 10, 1)
+    tail = losses[-tenth:]
     return Score(
         value=value,
         metric=LEARNING[data.task].metric,
@@ -71,7 +73,15 @@ def train_proxy(
         seconds=time.perf_counter() - begin,
         seed=seed,
         loss=sum(tail) / len(tail),
+        losses=_curve(losses, start, tenth),
     )
+
+
+def _curve(losses: Sequence[float], start: int, tenth: int) -> tuple[tuple[int, float], ...]:
+    """The mean of every `tenth` losses, after the step that it ends at; the first loss is that of step `start`."""
+    parts = [losses[begin : begin + tenth] for begin in range(0, len(losses), tenth)]
+    ends = [min(start + tenth * (index + 1), start + len(losses)) for index in range(len(parts))]
+    return tuple((end, round(sum(part) / len(part), 5)) for end, part in zip(ends, parts, strict=True))
 
 
 def _untrained(network: nn.Module, data: Dataset, proxy: Proxy, seed: int) -> Score:

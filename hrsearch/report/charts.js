@@ -27,7 +27,7 @@ function marksOf(trace, spec) {
 function cornersOf(spec) {
   return spec.traces.filter(({ mode }) => mode !== "band").flatMap((trace) => trace.x.map((x, place) => ({ x, y: trace.y[place], trace })))
     .filter(({ x }) => x !== null)
-    .map(({ x, y, trace }) => ({ x, y, words: () => [trace.name, `${spec.across.label} ${shown(spec.across.form, x)}`, `${spec.up.label} ${shown(spec.up.form, y)}`] }));
+    .map(({ x, y, trace }) => ({ x, y, words: () => [trace.title ?? trace.name, `${spec.across.label} ${shown(spec.across.form, x)}`, `${spec.up.label} ${shown(spec.up.form, y)}`] }));
 }
 
 function traces(plane, spec) {

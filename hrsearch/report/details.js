@@ -24,8 +24,7 @@ async function openDetails(index) {
   panel.replaceChildren(...about(index, found));
   panel.hidden = false;
   panel.scrollTop = 0;
-  const curve = panel.querySelector("[data-rungs]");
-  if (curve) new Plane(curve, chart(curveOf(found.rungs)));
+  for (const host of panel.querySelectorAll("[data-curve]")) new Plane(host, chart(CURVES[host.dataset.curve](found)));
   state.chosen = index;
   changed();
   panel.focus();
@@ -51,7 +50,8 @@ function about(index, found) {
     ...(found.arch ? [html("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Its drawing" }, drawingOf(found.arch)), kindsKey(found.arch)] : []),
     ...titled("Knobs", Object.keys(found.knobs).length ? knobsOf(found.knobs) : null),
     ...titled("Where the milliseconds go", found.ms_by_place ? billOf(name, found) : null),
-    ...titled("Rungs", found.rungs.length > 1 ? html("div", { class: "figure", "data-rungs": "" }) : null),
+    ...titled("Training loss", found.losses ? html("div", { class: "figure", "data-curve": "losses" }) : null),
+    ...titled("Rungs", found.rungs.length > 1 ? html("div", { class: "figure", "data-curve": "rungs" }) : null),
     ...titled("Take it", commandBox(command)),
     ...titled("Its YAML", found.yaml ? yamlBox(found.yaml) : null),
   ];
@@ -83,11 +83,20 @@ function billOf(name, { flops_by_place: flops, ms_by_place: ms }) {
   return host;
 }
 
-function curveOf(rungs) {
+// A training as lines over its steps: the loss of every tenth, a line for each rung, or the score at each rung.
+const CURVES = { losses: ({ losses }) => lossesOf(losses), rungs: ({ rungs }) => scoresOf(rungs) };
+const STEPS_OF_TRAINING = { label: "steps of training", form: "plain" };
+
+function lossesOf(losses) {
+  const traces = losses.map((curve) => ({ role: "front", mode: "line", name: "", title: `trained to step ${curve.at(-1)[0]}`, x: curve.map(([step]) => step), y: curve.map(([, loss]) => loss) }));
+  return { across: STEPS_OF_TRAINING, up: { label: "training loss", form: "score" }, traces };
+}
+
+function scoresOf(rungs) {
   const [x, y] = [rungs.map(([steps]) => steps), rungs.map(([, value]) => value)];
   const score = columnOf("score");
   const line = { role: "front", mode: "line", x, y, name: "" };
-  return { across: { label: "steps of training", form: "count" }, up: { label: score?.label ?? "score", form: "score" }, traces: [line, { ...line, mode: "points", trials: x.map(() => -1) }] };
+  return { across: STEPS_OF_TRAINING, up: { label: score?.label ?? "score", form: "score" }, traces: [line, { ...line, mode: "points", trials: x.map(() => -1) }] };
 }
 
 function commandBox(text) {

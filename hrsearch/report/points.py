@@ -113,11 +113,12 @@ def _kinds(archs: Sequence[Arch | None]) -> list[str]:
 def _inside(trial: Trial, task: str, plugins: Sequence[str]) -> dict[str, Any]:
     known = trial.attributes
     bill = {name: known[name] for name in ("flops_by_place", "ms_by_place") if known.get(name)}
-    rungs = [
-        [one["steps"], one["value"]] for one in known.get("rungs") or () if one["steps"] and math.isfinite(one["value"])
-    ]
+    scores = [one for one in known.get("rungs") or [known.get("score") or {}] if one.get("steps")]
+    rungs = [[one["steps"], one["value"]] for one in scores if math.isfinite(one["value"])]
+    losses = [one["losses"] for one in scores if one.get("losses")]  # none in studies of before they were kept
     text = _yaml(trial, task, plugins)
-    return {"arch": known.get("arch"), "yaml": text, "knobs": _texts(trial), **bill, "rungs": rungs}
+    told = {"arch": known.get("arch"), "yaml": text, "knobs": _texts(trial), **bill, "rungs": rungs}
+    return {**told, **({"losses": losses} if losses else {})}
 
 
 def _texts(trial: Trial) -> dict[str, str]:
