@@ -342,6 +342,13 @@ def test_commands_name_the_study() -> None:
     assert "hrsearch run spaces/hrvit.yaml --name example --budget 200" in texts
 
 
+def test_paths_of_the_command_are_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = {"command": f"hrsearch run {tmp_path}/mine.yaml --runner /elsewhere/runner.yaml"}
+    record = dataclasses.replace(STUDIES["two"], attributes={**STUDIES["two"].attributes, **typed})
+    assert "Copy: hrsearch run mine.yaml --runner /elsewhere/runner.yaml" in page(record)
+
+
 def test_a_study_of_another_task_says_so() -> None:
     record = STUDIES["everything"]
     posed = dataclasses.replace(record, attributes={**record.attributes, "task": "pose"})

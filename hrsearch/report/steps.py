@@ -1,6 +1,7 @@
 """How to go on from a study: exact commands."""
 
 import shlex
+from pathlib import Path
 
 from hrsearch.pick import winners
 from hrsearch.report.headline import is_finished
@@ -39,9 +40,9 @@ def _winner(record: Record) -> tuple[Markup, Markup]:
 
 
 def _resume(record: Record) -> str:
-    """The command that was typed, where the study has kept it."""
+    """The command that was typed, where the study has kept it; its paths as seen from here."""
     if record.attributes.get("command"):
-        return str(record.attributes["command"])
+        return str(record.attributes["command"]).replace(f"{Path.cwd()}/", "")
     space = shlex.quote(str(record.attributes.get("space_path") or "SPACE"))
     budget = record.attributes.get("budget") or len(record.trials)
     asked = "" if record.task == "segment" else f" --task {record.task}"
