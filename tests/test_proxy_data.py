@@ -64,6 +64,11 @@ def test_digits_have_the_sizes_asked_for() -> None:
     require_data(digits(**SMALL), 32, (24, 8))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_scenes_may_all_be_on_one_photograph(seed: int) -> None:
+    require_data(digits(image=32, train_images=1, val_images=2, seed=seed), 32, (1, 2))
+
+
 def test_digits_depend_on_the_seed_alone(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = digits(**SMALL)
     monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "other"))

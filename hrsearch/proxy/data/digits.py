@@ -201,10 +201,10 @@ def _backgrounds(photos: Tensor, count: int, image: int, generator: Generator) -
     )
     which = torch.randint(len(photos), (count,), generator=generator)
     canvas = torch.empty(count, 3, image, image)
-    for index, photo in enumerate(photos):
+    for index in set(which.tolist()):
         mine = (which == index).nonzero()[:, 0]
         grid = F.affine_grid(affine[mine], [len(mine), 3, image, image], align_corners=False)
-        canvas[mine] = F.grid_sample(photo.expand(len(mine), -1, -1, -1), grid, align_corners=False)
+        canvas[mine] = F.grid_sample(photos[index].expand(len(mine), -1, -1, -1), grid, align_corners=False)
     return canvas * DIMMED
 
 
