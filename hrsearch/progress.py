@@ -17,8 +17,10 @@ from tqdm import tqdm
 from hrsearch import api
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
+from hrsearch.report.words import duration
 from hrsearch.runner import Measure
 from hrsearch.search.driver import Event
+from hrsearch.search.remaining import is_over, seconds_left
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from hrsearch.retrain import Done
 
 REPORT_S = 180.0
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # tqdm's own remainder knows nothing of rungs
 
 Told = tuple[Iterable[str], dict[str, Any]]  # in words, and for machines
 
@@ -40,11 +43,14 @@ class Progress:
         self._front: set[int] | None = None  # numbers; None until the study is first read
         self._best = "-"
         self._due = 0.0
-        self._look = api.Seldom(lambda: self._tell_front(read_study(self.folder)))
+        self._workers = 1
+        self._end: float | None = None  # when the search should end, of the monotonic clock
+        self._look = api.Seldom(lambda: self._read(read_study(self.folder)))
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         bar = self._shown(event)
+        self._workers = max(self._workers, event.counts.running)
         if event.message:
             _say(bar, event.message)
         if event.trial.state != "running":
@@ -54,7 +60,7 @@ class Progress:
 
     def close(self) -> None:
         """Leave the terminal as it should be."""
-        if self._bar:
+        if self._bar is not None:  # tqdm has no truth where it knows no total
             self._bar.close()
 
     def report(self) -> None:
@@ -66,21 +72,27 @@ class Progress:
 
     def _shown(self, event: Event) -> "tqdm[Any]":
         if self._bar is None:
-            self._bar = tqdm(total=event.counts.budget, initial=event.counts.done, unit="net", smoothing=0.1)
+            counts = event.counts
+            self._bar = tqdm(total=counts.budget, initial=counts.done, unit="net", bar_format=BAR)
         return self._bar
 
     def _tell_end(self, bar: "tqdm[Any]", event: Event) -> None:
         if event.trial.state == "failed":
             _say(bar, f"{event.trial.name} failed: {event.trial.attributes.get('reason')}")
-        if event.trial.state == "trained":
+        if event.trial.state in ("trained", "waiting"):
             self._look()
         bar.set_postfix_str(self._words(event))
+
+    def _read(self, record: Record) -> None:
+        left = seconds_left(record, self._workers)
+        self._end = None if left is None else time.monotonic() + left
+        self._tell_front(record)
 
     def _tell_front(self, record: Record) -> None:
         front = record.front()
         before, self._front = self._front, {trial.number for trial in front}
         for trial in front:
-            if self._bar and before is not None and trial.number not in before:
+            if self._bar is not None and before is not None and trial.number not in before:
                 _say(self._bar, f"new on the front: {described(trial)}")
         self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
         if time.monotonic() >= self._due:
@@ -91,7 +103,13 @@ class Progress:
         best = f", best {self._best}, front {len(self._front)}" if self._front else ""
         if counts.waiting or counts.stopped:
             best = f", {counts.trained} in full{best}"
-        return f"{counts.running} running, {counts.failed} failed, {counts.refused} refused{best}"
+        left = f"{about(self._end - time.monotonic())}, " if self._end else ""
+        return f"{left}{counts.running} running, {counts.failed} failed, {counts.refused} refused{best}"
+
+
+def about(seconds: float) -> str:
+    """How long it still takes: `about 12 min left`."""
+    return f"about {duration(max(seconds, 0.0))} left"
 
 
 def described(trial: Trial) -> str:
@@ -248,16 +266,25 @@ def watched(folder: Path, every_s: float) -> None:
 def standing(record: Record) -> Iterator[str]:
     """Where a study stands: its trials by state, how fast it goes, its front."""
     counts = Counter(trial.state for trial in record.trials)
-    budget = record.attributes.get("budget")
+    budget, hours = record.attributes.get("budget"), record.attributes.get("hours")
     ended = sorted(trial.finished for trial in record.trials if trial.finished and trial.state != "refused")
     yield f"{record.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
     if len(ended) > 1 and (span := (ended[-1] - ended[0]).total_seconds()):
         last = max(datetime.now() - ended[-1], timedelta())
         rate = 3600 * (len(ended) - 1) / span
-        asked = f" of a budget of {budget}" if budget else ""
-        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, the last {last.total_seconds():.0f} s ago"
+        asked = (f" of a budget of {budget}" if budget else "") + (f" in {hours:g} hours" if hours else "")
+        ago = f"the last {duration(last.total_seconds())} ago"
+        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, {ago}{_onward(record, counts["running"])}"
     for trial in record.front()[:10]:
         yield f"  {described(trial)}"
+
+
+def _onward(record: Record, running: int) -> str:
+    """Whether it is finished, or how long it still takes; nothing where that cannot be told."""
+    if is_over(record):
+        return "; finished"
+    left = seconds_left(record, running) if running else None
+    return "" if left is None else f", {about(left)}"
 
 
 def json_of(record: Record) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -286,12 +287,22 @@ def test_quiet_says_nothing_and_json_is_all_of_stdout(home: Path) -> None:
     again = ("run", "tiny.yaml", "--runner", "quick.yaml", "--name", "silent", "--budget", "2")
     silent = hrsearch(home, *again, "--quiet")
     assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
-    told = json.loads(hrsearch(home, *again[:-1], "3", "--json").stdout)
+    third = hrsearch(home, *again[:-1], "3", "--json")
+    assert re.search(r"3/3 \[\d\d:\d\d, about 0 s left, 0 running", third.stderr)
+    told = json.loads(third.stdout)
     assert told["trials"]["trained"] == 3
     assert {one["trial"] for one in told["front"]} <= set(range(99))
     assert set(told["front"][0]) == {"trial", "score", "flops", "latency", "params"}
     written = json.loads(hrsearch(home, "report", "silent", "--json").stdout)
     assert (home / written["report"]).is_file()
+
+
+def test_hours_alone_end_a_search(home: Path) -> None:
+    """The bar then has no total."""
+    done = hrsearch(home, "run", "tiny.yaml", "--runner", "quick.yaml", "--name", "hours", "--hours", "0.0005")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert "the hours are spent" in done.stdout
+    assert re.search(r"\d/\? \[\d\d:\d\d, about \d s left", done.stderr)
 
 
 def test_no_color_is_kept_to(home: Path) -> None:

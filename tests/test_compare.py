@@ -1,6 +1,7 @@
 """Studies held against each other, and a running one watched."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -187,4 +188,6 @@ def test_studies_in_a_database_are_watched_and_compared(tmp_path: Path) -> None:
 
 def test_watching_a_search_that_waits_at_rungs(tmp_path: Path) -> None:
     search(tmp_path / "studies" / "toy", 6, Toy(), rungs=(10, 30), sampler="random")
-    assert "stopped" in inside(tmp_path, "watch", "toy", "--once").stdout
+    shown = inside(tmp_path, "watch", "toy", "--once").stdout
+    assert "stopped" in shown
+    assert re.search(r"6 judged of a budget of 6, [\d,]+ an hour, the last \d+ s ago; finished\n", shown)

@@ -1,7 +1,9 @@
 """Hours as a bound of a search, and what a search will take."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +17,9 @@ from hrsearch.errors import InputError
 from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
 from hrsearch.runner import Proxy
 from hrsearch.search.clock import PREFIX, covered
+from hrsearch.search.remaining import is_over, seconds_left
 from hrsearch.space import load_arch
-from hrsearch.study import read_study
+from hrsearch.study import Record, Trial, read_study
 
 RUNNER = """
 proxy: {data: six_digits, image: 32, batch: 4, steps: 4, warmup: 1, train_images: 16, val_images: 8}
@@ -81,6 +84,47 @@ def test_what_fits_is_bound_by_hours_and_by_the_budget() -> None:
     assert Forecast((), 2, 36.0, None, 1.0).candidates == 200
     assert Forecast((), 2, 36.0, 50, 1.0).candidates == 50
     assert Forecast((), 2, 36.0, 50, None).end_s == 900
+
+
+def climbed(judged: int, gone_on: int, attributes: Mapping[str, Any] | None = None, *, running: int = 0) -> Record:
+    """A study of so many candidates that took 10 s to their first rung, and 20 s more if they went on to the second."""
+    first, second = {"seconds": 8.0}, {"seconds": 20.0}
+    trials = []
+    for number in range(judged):
+        went = number < gone_on
+        known = {"score": {}, "rungs": [first, second] if went else [first], "seconds": 30.0 if went else 10.0}
+        trials.append(Trial(number, "trained" if went else "stopped", {}, known, (), None, None))
+    trials += [Trial(judged + number, "running", {}, {}, (), None, None) for number in range(running)]
+    runner = {"proxy": {"steps": 30, "rungs": [10], "warmup": 1}, "search": {"eta": 3}}
+    return Record("toy", Path("toy"), {"runner": runner, "budget": 30, **(attributes or {})}, tuple(trials))
+
+
+def test_what_is_left_counts_the_rungs_that_are_still_to_come() -> None:
+    assert seconds_left(climbed(30, 4), 2) == (10 - 4) * 20 / 2
+    assert seconds_left(climbed(28, 10, running=2), 2) == 2 * 10 / 2 / 2  # those that run are half done
+    # Nobody has gone on yet: from step 6 of the first rung's 10 to the 30th takes 24 / 10 of its time.
+    assert seconds_left(climbed(15, 0), 1) == pytest.approx(15 * 10 + 10 * 24)
+    assert seconds_left(climbed(30, 10), 2) == 0
+    assert seconds_left(climbed(0, 0, running=2), 2) is None
+
+
+def test_what_is_left_of_the_hours() -> None:
+    spent = {"session:a": [1000.0, 1600.0]}
+    assert seconds_left(climbed(0, 0, {"budget": None, "hours": 1, **spent}), 2) == 3000
+    assert seconds_left(climbed(15, 5, {"hours": 0.2, **spent}), 1) == 120  # the budget's 15 * 10 + 5 * 20 come later
+    assert seconds_left(climbed(15, 5, {"hours": 9.0, **spent}), 1) == 250
+
+
+def test_workers_that_have_just_ended_are_no_fewer() -> None:
+    """Twice the searched seconds were spent on candidates: two have worked."""
+    assert seconds_left(climbed(30, 4, {"session:a": [0.0, 190.0]}), 1) == (10 - 4) * 20 / 2
+
+
+def test_a_study_is_over_when_nothing_is_left_to_do() -> None:
+    assert is_over(climbed(30, 9))
+    assert not is_over(climbed(29, 9))
+    assert not is_over(climbed(30, 9, running=1))
+    assert is_over(climbed(5, 1, {"budget": None, "hours": 0.1, "session:a": [0.0, 360.0]}))
 
 
 def test_plan_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
