@@ -274,7 +274,7 @@ def standing(record: Record) -> Iterator[str]:
         rate = 3600 * (len(ended) - 1) / span
         asked = (f" of a budget of {budget}" if budget else "") + (f" in {hours:g} hours" if hours else "")
         ago = f"the last {duration(last.total_seconds())} ago"
-        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, {ago}{_onward(record, counts["running"])}"
+        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, {ago}{_onward(record, counts['running'])}"
     for trial in record.front()[:10]:
         yield f"  {described(trial)}"
 
