@@ -25,7 +25,7 @@ from hrsearch.trust import Card, to_pick_from
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hrsearch.planning import Forecast
+    from hrsearch.planning import Forecast, Timed
     from hrsearch.proxy.data import Dataset
     from hrsearch.search.driver import Event, Judging
 
@@ -184,8 +184,16 @@ def searched(asked: Asked, on_event: "Callable[[Event], None]" = lambda event: N
     return Study(asked.folder, ending)
 
 
-def plan(space: Space, runner: Runner, *, budget: int | None = None, hours: float | None = None) -> "Forecast":
-    """What a search will take here: three candidates are timed, the engine's workers as busy as a search makes them."""
+def plan(
+    space: Space,
+    runner: Runner,
+    *,
+    budget: int | None = None,
+    hours: float | None = None,
+    on_timed: "Callable[[Timed], object]" = lambda timed: None,
+) -> "Forecast":
+    """What a search will take here: three candidates are timed, the engine's workers as busy as a search makes them,
+    and the published networks; `on_timed` is told of each."""
     from hrsearch.cost import reference_time
     from hrsearch.planning import Trying, forecast
     from hrsearch.proxy import proxy_data
@@ -193,7 +201,7 @@ def plan(space: Space, runner: Runner, *, budget: int | None = None, hours: floa
     classes = len(proxy_data(runner.proxy, space.task).classes)
     reference_ms = reference_time(runner.measure.engine, runner.measure.threads)
     trying = Trying(runner, reference_ms, space.task, space.plugins)
-    return forecast(space, runner, trying, cost_counter(runner, classes), budget=budget, hours=hours)
+    return forecast(space, runner, trying, cost_counter(runner, classes), budget=budget, hours=hours, on_timed=on_timed)
 
 
 def with_changes(

@@ -4,6 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from hrsearch.proxy import proxy_data
 from hrsearch.proxy.learning import learn, learner_of, validate
 from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
 from hrsearch.search.engines import engine_of
-from hrsearch.search.engines.setup import Setup
+from hrsearch.search.engines.setup import Setup, Workers
 from hrsearch.search.judging import judged
 from hrsearch.space import Space
 
@@ -32,7 +33,7 @@ WARM, STEPS = 3, 6  # steps of training before and while it is timed
 
 @dataclass(frozen=True)
 class Sample:
-    """A candidate of the space: which one of all by size, and its FLOPs."""
+    """A candidate of the space, which one of all by size, or a published network by its name; and its FLOPs."""
 
     name: str
     arch: Arch
@@ -50,24 +51,29 @@ class Timed:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search takes."""
+    """What a search takes. The published networks of the space come first, are trained in full and count, too."""
 
     timed: tuple[Timed, ...]
     workers: int
-    seconds: float  # of one worker, for a candidate in the mean, with the rungs above it as they are reached
+    seconds: float  # of one worker, for a drawn candidate in the mean, with the rungs above it as they are reached
     budget: int | None
     hours: float | None
+    published: tuple[float, ...] = ()  # seconds of one worker, for each of these networks
 
     @property
     def candidates(self) -> int:
-        """How many candidates are judged by the end."""
-        fitting = [int(self.hours * 3600 * self.workers / self.seconds)] if self.hours else []
+        """How many candidates are judged by the end, published networks included."""
+        fitting = []
+        if self.hours:
+            left = self.hours * 3600 * self.workers - sum(self.published)
+            fitting = [len(self.published) + max(int(left / self.seconds), 0)]
         return min([*fitting, *([self.budget] if self.budget else [])])
 
     @property
     def end_s(self) -> float:
-        """Seconds from the beginning to the end."""
-        return self.candidates * self.seconds / self.workers
+        """Seconds from the beginning to the end: of a single worker that has the slowest published network at least."""
+        drawn = max(self.candidates - len(self.published), 0)
+        return max((drawn * self.seconds + sum(self.published)) / self.workers, *self.published, 0.0)
 
 
 @dataclass(frozen=True)
@@ -104,21 +110,36 @@ def forecast(
     *,
     budget: int | None,
     hours: float | None,
+    on_timed: Callable[[Timed], object] = lambda timed: None,
 ) -> Forecast:
     """Time a small, a median and a large candidate on the runner's engine, all workers busy, and reckon from them.
 
     The space's candidates are drawn at random among those that keep the runner's limits on exact costs. A search's
-    sampler draws others, smaller or larger ones: a running search shows what it finds itself.
+    sampler draws others, smaller or larger ones: a running search shows what it finds itself. Its published networks
+    are timed one by one, whatever they cost; one that cannot be judged here fails in a search, and takes no time.
     """
     samples = _drawn(space, runner, cost_of)
     chosen = [
         Sample(name, *samples[place])
         for name, place in (("small", 0), ("median", len(samples) // 2), ("large", len(samples) - 1))
     ]
-    timed, workers = _timed(chosen, runner, evaluate)
+    setup = Setup(("hrsearch.evaluate", "hrsearch.planning"), prepare, Path(), runner.device == "cuda")
+    engine = engine_of(runner.engine, setup)
+    timed, published = [], []
+    try:
+        for sample in chosen:
+            timed.append(_timed(sample, engine, evaluate, min(engine.workers, MOST)))
+            on_timed(timed[-1])
+        for name, arch in space.known:
+            with suppress(InputError):
+                published.append(_timed(Sample(name, arch, cost_of(arch).flops), engine, evaluate, 1))
+                on_timed(published[-1])
+    finally:
+        engine.shutdown(cancel_futures=True)
     shares = [_at(timed, flops) for _, flops in samples]
     seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
-    return Forecast(tuple(timed), workers, seconds, budget, hours)
+    in_full = tuple(one.once + one.step * steps_of(runner.proxy, 1.0) for one in published)
+    return Forecast((*timed, *published), engine.workers, seconds, budget, hours, in_full)
 
 
 def steps_of(proxy: Proxy, eta: float) -> float:
@@ -129,11 +150,15 @@ def steps_of(proxy: Proxy, eta: float) -> float:
 
 def lines_of(found: Forecast) -> Iterator[str]:
     """The forecast in words."""
+    width = max(7, *(len(one.sample.name) for one in found.timed))
     for one in found.timed:
         once = f"{one.once:5.1f} s to build, time and validate"
-        yield f"{one.sample.name:<7} {readable(one.sample.flops):>6} FLOPs: {once}, {one.step:.2f} s a step of training"
+        cost = f"{readable(one.sample.flops):>6} FLOPs"
+        yield f"{one.sample.name:<{width}} {cost}: {once}, {one.step:.2f} s a step of training"
     workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
     yield f"a candidate in the mean: {found.seconds:.0f} s of one of {workers}"
+    if found.published:
+        yield f"published networks, first and in full: {sum(found.published):.0f} s"
     end = f"begun now it ends {datetime.now() + timedelta(seconds=found.end_s):%a %d %b, %H:%M}"
     asked = f"{found.hours:g} hours" if found.hours else f"a budget of {found.budget}"
     yield f"{asked}: about {found.candidates:,} candidates, {_hours(found.end_s)}; {end}"
@@ -148,6 +173,7 @@ def json_of(found: Forecast) -> dict[str, Any]:
         ],
         "workers": found.workers,
         "candidate_s": found.seconds,
+        "published_s": list(found.published),
         "budget": found.budget,
         "hours": found.hours,
         "candidates": found.candidates,
@@ -179,24 +205,16 @@ def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> lis
     return sorted(found.values(), key=lambda one: one[1])
 
 
-def _timed(samples: Sequence[Sample], runner: Runner, evaluate: Trying) -> tuple[list[Timed], int]:
-    """Every sample once for each worker, so that it finds the machine as busy as a search makes it; and the workers."""
-    setup = Setup(("hrsearch.evaluate", "hrsearch.planning"), prepare, Path(), runner.device == "cuda")
-    engine = engine_of(runner.engine, setup)
-    try:
-        results = []
-        for sample in samples:
-            candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path())
-            futures = [engine.submit(judged, evaluate, candidate) for _ in range(min(engine.workers, MOST))]
-            known = [future.result().attributes for future in futures]
-            failure = next((one["reason"] for one in known if "reason" in one), None)
-            if failure:
-                raise InputError(f"the {sample.name} candidate ({sample.arch.digest()}) failed: {failure}")
-            means = (statistics.fmean(one[key] for one in known) for key in ("once", "step"))
-            results.append(Timed(sample, *means))
-        return results, engine.workers
-    finally:
-        engine.shutdown(cancel_futures=True)
+def _timed(sample: Sample, engine: Workers, evaluate: Trying, copies: int) -> Timed:
+    """So many copies of the sample at once, so that it finds the machine as busy as a search makes it."""
+    candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path())
+    futures = [engine.submit(judged, evaluate, candidate) for _ in range(copies)]
+    known = [future.result().attributes for future in futures]
+    failure = next((one["reason"] for one in known if "reason" in one), None)
+    if failure:
+        raise InputError(f"the {sample.name} candidate ({sample.arch.digest()}) failed: {failure}")
+    means = (statistics.fmean(one[key] for one in known) for key in ("once", "step"))
+    return Timed(sample, *means)
 
 
 def _at(timed: Sequence[Timed], flops: int) -> tuple[float, float]:

@@ -18,9 +18,10 @@ from hrsearch import api
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
 from hrsearch.report.words import duration
-from hrsearch.runner import Measure
+from hrsearch.runner import Measure, Runner
 from hrsearch.search.driver import Event
 from hrsearch.search.remaining import is_over, seconds_left
+from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
@@ -147,6 +148,16 @@ def searched(asked: api.Asked) -> Told:
     front = [f"  {described(trial)}" for trial in study.front()[:10]]
     lines = [study.ending, *front, *_next(asked.folder / "report.html", asked.folder.name)]
     return lines, json_of(record) | {"ending": study.ending}
+
+
+def planned(space: Space, runner: Runner, budget: int | None, hours: float | None) -> Told:
+    """Say for the command line what a search will take, with a bar of the networks that are timed for that."""
+    from hrsearch.planning import json_of as json_of_plan
+    from hrsearch.planning import lines_of
+
+    with tqdm(total=3 + len(space.known), unit="net", leave=False) as bar:
+        found = api.plan(space, runner, budget=budget, hours=hours, on_timed=lambda timed: bar.update())
+    return lines_of(found), json_of_plan(found)
 
 
 def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:

@@ -42,7 +42,7 @@ measure: {image: [64, 64], seconds: 0.2}
 engine: {kind: processes, workers: 2, timeout_s: 120}
 """
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
-QUIET = {"run", "report", "measure", "calibrate", "finalize", "export", "train"}  # those that take a while
+QUIET = {"run", "plan", "report", "measure", "calibrate", "finalize", "export", "train"}  # those that take a while
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ from toy_search import SPACE, Toy, search
 
 from hrsearch import api, planning
 from hrsearch.errors import InputError
+from hrsearch.grammar import yaml_of
 from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
 from hrsearch.runner import Proxy
 from hrsearch.search.clock import PREFIX, covered
 from hrsearch.search.remaining import is_over, seconds_left
-from hrsearch.space import load_arch
+from hrsearch.space import load_arch, load_space
 from hrsearch.study import Record, Trial, read_study
 
 RUNNER = """
@@ -86,6 +87,13 @@ def test_what_fits_is_bound_by_hours_and_by_the_budget() -> None:
     assert Forecast((), 2, 36.0, 50, None).end_s == 900
 
 
+def test_published_networks_count_and_take_their_time() -> None:
+    assert Forecast((), 2, 36.0, None, 1.0, (360.0, 720.0)).candidates == 2 + (7200 - 1080) // 36
+    assert Forecast((), 2, 36.0, 52, None, (360.0, 720.0)).end_s == (50 * 36 + 1080) / 2
+    assert Forecast((), 4, 36.0, 4, None, (360.0, 720.0)).end_s == 720  # one worker has it all the while
+    assert Forecast((), 2, 36.0, None, 0.1, (360.0, 720.0)).candidates == 2
+
+
 def climbed(judged: int, gone_on: int, attributes: Mapping[str, Any] | None = None, *, running: int = 0) -> Record:
     """A study of so many candidates that took 10 s to their first rung, and 20 s more if they went on to the second."""
     first, second = {"seconds": 8.0}, {"seconds": 20.0}
@@ -130,11 +138,15 @@ def test_a_study_is_over_when_nothing_is_left_to_do() -> None:
 def test_plan_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "DRAWS", 5)
     (tmp_path / "runner.yaml").write_text(RUNNER)
-    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "net.yaml").write_text(yaml_of(load_space("hirivit").sample(0)[1], "segment"))
+    (tmp_path / "space.yaml").write_text(SPACE.replace("knobs:", "known: [net.yaml]\nknobs:"))
     done = inside(tmp_path, "plan", "space.yaml", "--runner", "runner.yaml", "--hours", "1")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^small .* FLOPs: .* s a step of training$", done.stdout, re.MULTILINE)
+    assert re.search(r"^net .* FLOPs: .* s a step of training$", done.stdout, re.MULTILINE)
+    assert re.search(r"^published networks, first and in full: \d+ s$", done.stdout, re.MULTILINE)
     assert re.search(r"1 hours: about [\d,]+ candidates, .*; begun now it ends", done.stdout)
+    assert "4/4" in done.stderr
 
 
 def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

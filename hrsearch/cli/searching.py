@@ -85,17 +85,17 @@ def plan(
     task: Task = None,
     data: Data = None,
     limit: Limits = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Time a small, a median and a large candidate here, and say what fits or when it ends."""
+    """Time a small, a median and a large candidate here, published networks too; say what fits or when it ends."""
     from hrsearch import api
-    from hrsearch.planning import json_of, lines_of
+    from hrsearch.progress import planned
     from hrsearch.runner import load_runner
     from hrsearch.space import load_space
 
     how = api.with_changes(load_runner(runner or api.default_runner()), data=data, limits=limit or ())
-    found = api.plan(load_space(space, task), how, budget=budget_of(budget, hours), hours=hours)
-    tell(lines_of(found), json_of(found), as_json)
+    tell(*planned(load_space(space, task), how, budget_of(budget, hours), hours), as_json, quiet)
 
 
 @app.command(epilog=examples("check hrvit", "check my_space.yaml -n 200 --image 1024x512"))
