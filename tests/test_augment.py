@@ -227,6 +227,20 @@ def test_turns_and_scales_are_those_of_the_papers() -> None:
     assert 1.3 < max(sizes) < 100 / 100 / 0.64
 
 
+def test_other_turns_and_scales_reach_the_batches(tmp_path: Path) -> None:
+    """Without any, whatever is drawn: each person as it stands, whole or half."""
+    sample = person()
+    still: dict[str, Any] = {"mirrors": False, "rotation": 0.0, "rescale": 0.0}
+    found = {pose(sample, 48, drawn(seed), **still)[0].numpy().tobytes() for seed in range(30)}
+    assert len(found) == 3  # whole, the upper half, the lower
+    assert len({pose(sample, 48, drawn(seed), mirrors=False)[0].numpy().tobytes() for seed in range(30)}) > 20
+    data = own("pose", tmp_path / "own")
+    calm = How(augments=True, from_files=True, rotation=0.0, rescale=0.0)
+    for how in (replace(calm, rotation=45.0), replace(calm, rescale=0.35)):
+        ours, theirs = (next(batches(data, PLAN, each, seed=1)).images for each in (calm, how))
+        assert not torch.equal(ours, theirs)
+
+
 def test_mixed_labels_are_shares_of_pixels() -> None:
     """Images of one shade by class: an image's mean shade is its labels' mean."""
     images = torch.tensor([0, 60, 120, 240], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 16, 16).contiguous()

@@ -43,7 +43,8 @@ def train(
     data: Data = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the schedule, instead of the recipe's.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="imagenet, ade20k, cityscapes, pascal_context, coco_pose, or a YAML file.")
+        str | None,
+        typer.Option(help="imagenet, imagenet_768, ade20k, cityscapes, pascal_context, coco_pose, or a YAML file."),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Weights to fine-tune, such as run/best.safetensors.")

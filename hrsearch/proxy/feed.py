@@ -5,7 +5,6 @@ What a step is given is a function of the seed and the step alone, however many 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hrsearch.proxy.augment import AUGMENT, erased, mixed, pose, smoothed
+from hrsearch.proxy.augment import AUGMENT, erased, mixed, smoothed
+from hrsearch.proxy.augment.pose import SCALE, TURN
 from hrsearch.proxy.data.dataset import Dataset, Split
 from hrsearch.proxy.data.layout import Person
 from hrsearch.proxy.data.reading import ROOM, Sample, read
@@ -32,6 +32,8 @@ class How:
     from_files: bool = False  # augments the images as they lie on the disk, not the squares in memory
     workers: int = 0  # processes that decode and augment; 0: this one
     erasing: float = 0.0  # of the images to classify, this share loses a part to noise
+    rotation: float = TURN  # of persons, degrees (see `pose`)
+    rescale: float = SCALE
     rank: int = 0  # of the processes that train together; each is given its part of every batch
     ranks: int = 1
 
@@ -98,10 +100,11 @@ class Augmented:
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         place, index = key
-        side = self.data.train.images.shape[-1]
-        augment = partial(pose, swap=self.data.swap) if self.data.task == "pose" else AUGMENT[self.data.task]
+        side, task = self.data.train.images.shape[-1], self.data.task
+        posed = {"swap": self.data.swap, "rotation": self.how.rotation, "rescale": self.how.rescale}
+        how: dict[str, Any] = {"mirrors": self.data.mirrors, **(posed if task == "pose" else {})}
         random = np.random.default_rng((self.seed, place))
-        image, label = augment(self._sample(index, side), side, random, mirrors=self.data.mirrors)
+        image, label = AUGMENT[task](self._sample(index, side), side, random, **how)
         return (erased(image, random) if random.random() < self.how.erasing else image), label
 
     def _sample(self, index: int, side: int) -> Sample:

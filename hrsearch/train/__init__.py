@@ -29,6 +29,7 @@ from hrsearch.train.distill import require_classes
 from hrsearch.train.distributed import Team, require_even, shared, team_of, with_shared_norms
 from hrsearch.train.evaluate import require_segments, tested
 from hrsearch.train.fits import Needs, free_bytes, require_room
+from hrsearch.train.hard import require_pixels
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, settings_of
 from hrsearch.train.schedule import rate_at
 from hrsearch.train.start import begin_with, file_of
@@ -162,6 +163,7 @@ def _prepared(folder: Path, out: Path, recipe: Recipe, device: torch.device, tea
     task = load_task(folder / "arch.yaml")
     require_classes(recipe, task)
     require_segments(recipe, task)
+    require_pixels(recipe, task)
     require_even(team, recipe.batch, recipe.accumulate)
     how = how_of(recipe, task, device, team)
     with team.leader_first():
@@ -212,6 +214,8 @@ def how_of(recipe: Recipe, task: str, device: torch.device, team: Team | None = 
         from_files=augments and is_own,
         workers=decoders(device.type, team.here) if augments else 0,
         erasing=recipe.erasing,
+        rotation=recipe.rotation,
+        rescale=recipe.rescale,
         rank=team.rank,
         ranks=team.size,
     )

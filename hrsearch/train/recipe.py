@@ -44,10 +44,14 @@ class Recipe(Section):
     undecayed: tuple[Undecayed, ...] = ("vectors",)  # of biases and norms; layer norms alone; tables of positions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
+    ohem: Rate = 0.0  # to segment: pixels count whose class has less than this probability; 0: all do
+    ohem_keep: Positive = 100_000  # and the least probable others, up to so many an image
     zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
     augment: Literal["auto", "segment", "classify", "pose", "none"] = "auto"  # the task's for a folder, else none
     smoothing: Rate = 0.0  # of labels to classify: the share of each that is spread over all classes
     erasing: Rate = 0.0  # share of augmented images of which a part becomes noise
+    rotation: Annotated[float, Field(ge=0)] = 45.0  # of augmented persons: its deviation, degrees; at most twice that
+    rescale: Rate = 0.35  # of augmented persons: the deviation of their size, at most that
     drop_path: Rate = 0.1
     ema: Rate = 0.0  # decay of an average of the weights, which is validated and kept as the best; 0: none
     distill: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the loss in which that average teaches; 0: none

@@ -26,6 +26,7 @@ from hrsearch.proxy.tasks import LEARNING
 from hrsearch.train.averaging import Average
 from hrsearch.train.distill import lesson, share_at, taught
 from hrsearch.train.distributed import Predict, Team, alone
+from hrsearch.train.hard import hard_loss
 from hrsearch.train.recipe import Recipe
 from hrsearch.train.schedule import rate_at
 
@@ -109,6 +110,8 @@ def _loss(
         teaching = lesson(trainer.average.network, images) if trainer.average and share else None
         predictions = trainer.predict(images)
     losses = losses_of(predictions, part, data, trainer.learner.weights)
+    if recipe.ohem:  # auxiliary predictions learn from all pixels
+        losses[0] = hard_loss(predictions[0], part, trainer.learner.weights, recipe)
     several = len(parts) * trainer.team.size
     if several > 1:
         shapes = [tuple(each.shape) for each in predictions]

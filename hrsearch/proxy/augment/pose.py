@@ -9,8 +9,8 @@ from torch import Tensor
 from hrsearch.proxy.data.layout import Person
 from hrsearch.proxy.data.reading import ROOM, Sample, centre_of, longer_side, posed
 
-SCALE = 0.35  # deviation of the square's side, and its limit
-TURN, TURNED = 45.0, 0.6  # deviation in degrees, at most twice that, and how often
+SCALE = 0.35  # deviation of the square's side, and its limit; HRFormer: .5
+TURN, TURNED = 45.0, 0.6  # deviation in degrees, at most twice that, and how often; HRFormer: 40 degrees
 HALF, ENOUGH = 0.3, 8  # how often half a body, of those of which more keypoints than these are labelled
 FEW = 3  # keypoints that a half must have
 AROUND = 1.5  # the side of the square around half a body, of its keypoints' reach
@@ -18,16 +18,26 @@ UPPER = 11  # of COCO's 17 keypoints: the face, the arms
 
 
 def pose(
-    sample: Sample, side: int, random: np.random.Generator, *, mirrors: bool, swap: tuple[int, ...] = ()
+    sample: Sample,
+    side: int,
+    random: np.random.Generator,
+    *,
+    mirrors: bool,
+    swap: tuple[int, ...] = (),
+    rotation: float = TURN,
+    rescale: float = SCALE,
 ) -> tuple[Tensor, Tensor]:
-    """(3, H, W) and (K, 3). `swap` is the keypoint that each one is once mirrored; none is another without it."""
+    """(3, H, W) and (K, 3). `swap` is the keypoint that each one is once mirrored; none is another without it.
+
+    `rotation` is the deviation in degrees, `rescale` that of the size and its limit.
+    """
     assert isinstance(sample.label, Person)
     person = sample.label
     draws = random.random(3)
     if draws[0] < HALF:
         person = half_body(person, upper=random.random() < 0.5)
-    reach = longer_side(person) * (1 + np.clip(SCALE * random.standard_normal(), -SCALE, SCALE))
-    degrees = np.clip(TURN * random.standard_normal(), -2 * TURN, 2 * TURN) if draws[1] < TURNED else 0.0
+    reach = longer_side(person) * (1 + np.clip(rescale * random.standard_normal(), -rescale, rescale))
+    degrees = np.clip(rotation * random.standard_normal(), -2 * rotation, 2 * rotation) if draws[1] < TURNED else 0.0
     image, points = posed(sample.picture, person, side, centre_of(person), float(reach), float(np.radians(degrees)))
     return mirrored(image, points, swap) if mirrors and draws[2] < 0.5 else (image, points)
 
