@@ -24,7 +24,7 @@ from hrsearch.space import load_arch, load_space
 from hrsearch.train.recipe import default_recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("benchmarks", "reports", "runners", "spaces")  # that hold YAML files
+FOLDERS = ("benchmarks", "recipes", "reports", "runners", "spaces")  # that hold YAML files
 SPACES = sorted((ROOT / "spaces").glob("*.yaml"))
 NETS = sorted((ROOT / "spaces" / "nets").glob("*.yaml"))
 SHIPPED = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.yaml"))
