@@ -115,7 +115,7 @@ def test_export_holds_the_network_and_its_numbers(record: Record, tmp_path: Path
     assert load_arch(to / "arch.yaml").digest() == record.trial(2).attributes["digest"]
     numbers = json.loads((to / "numbers.json").read_text(encoding="utf-8"))
     assert (numbers["study"], numbers["trial"], numbers["digest"]) == ("study", 2, record.trial(2).attributes["digest"])
-    assert numbers["score"] == record.trial(2).attributes["score"]
+    assert numbers["score"] == json.loads(json.dumps(record.trial(2).attributes["score"]))
     assert numbers["protocol"] == record.attributes["protocol"]
     assert numbers["versions"]["torch"] == "2.13.0"
     assert set(numbers["files"]) == {path.name for path in to.iterdir()}
