@@ -300,10 +300,13 @@ def _onward(record: Record, running: int) -> str:
 
 def json_of(record: Record) -> dict[str, Any]:
     """Where a study stands, for machines."""
+    running = sum(trial.state == "running" for trial in record.trials)
     return {
         "study": record.name,
         "folder": str(record.folder),
         "budget": record.attributes.get("budget"),
+        "is_finished": is_over(record),
+        "seconds_left": seconds_left(record, running) if running else None,
         "trials": dict(Counter(trial.state for trial in record.trials)),
         "front": [_figures(trial) for trial in record.front()],
     }

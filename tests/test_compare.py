@@ -190,4 +190,6 @@ def test_watching_a_search_that_waits_at_rungs(tmp_path: Path) -> None:
     search(tmp_path / "studies" / "toy", 6, Toy(), rungs=(10, 30), sampler="random")
     shown = inside(tmp_path, "watch", "toy", "--once").stdout
     assert "stopped" in shown
+    told = json.loads(inside(tmp_path, "watch", "toy", "--once", "--json").stdout)
+    assert (told["is_finished"], told["seconds_left"]) == (True, None)
     assert re.search(r"6 judged of a budget of 6, [\d,]+ an hour, the last \d+ s ago; finished\n", shown)
