@@ -170,3 +170,11 @@ def test_a_report_is_timed_in_a_browser(monkeypatch: pytest.MonkeyPatch, capsys:
     assert told.startswith("24 candidates, 12 of them trained; load ")
     for name in ("first figure", "step of a slider", "panel, first time"):
         assert f"{name}: " in told
+
+
+def test_a_search_says_when_it_will_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Late in a recorded study, when little is left to guess."""
+    monkeypatch.setattr(sys, "argv", ["planning.py", str(BENCHMARKS.parent / "reports" / "hrvit-laptop")])
+    program("planning").main()
+    minutes, *told = capsys.readouterr().out.splitlines()[-1].split(" | ")[1:]
+    assert 0.5 * 0.25 * float(minutes) < float(told[-2].split()[0]) < 2 * 0.25 * float(minutes)
