@@ -147,7 +147,7 @@ def test_an_export_without_weights_says_so(home: Path) -> None:
     """As of a report's study, of which the journal alone is handed on."""
     (home / "copied").mkdir()
     shutil.copy(home / "studies/tiny/study.journal", home / "copied")
-    done = inside(home, "export", "copied", "--to", "bare", "--quiet")
+    done = hrsearch(home, "export", "copied", "--to", "bare", "--quiet")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("hrsearch: no weights lie in copied/weights: a study keeps those of its front")
     assert done.stderr.count("\n") == 1
