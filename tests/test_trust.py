@@ -1,5 +1,6 @@
 """hrsearch calibrate and finalize: what the figures are, and the commands on a small study from end to end."""
 
+import dataclasses
 import html
 import json
 import re
@@ -22,7 +23,7 @@ from hrsearch.candidate import confirmed_weights
 from hrsearch.errors import InputError
 from hrsearch.export.winner import Winner
 from hrsearch.proxy.data import load_dataset
-from hrsearch.ranking import Values, estimate, kendall_tau, partial_tau, recall, regret
+from hrsearch.ranking import Estimate, Values, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.retrain import Done, calibrate, finalize
 from hrsearch.retrain.calibrate import choose
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
@@ -30,7 +31,7 @@ from hrsearch.search.ledger import noting
 from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
-from hrsearch.trust.card import quarters
+from hrsearch.trust.card import Row, quarters, verdict_of
 from hrsearch.trust.confirmed import chances, lucky, spread_of, student
 from hrsearch.trust.words import title_of
 
@@ -424,3 +425,12 @@ def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:
     changed = inside(tmp_path, "finalize", "space", "--seeds", "3", "--times", "1")
     assert (changed.returncode, len(changed.stderr.splitlines())) == (2, 1)
     assert "is not what study 'space' was searched on any more" in changed.stderr
+
+
+def test_where_no_interval_can_be_told_there_is_no_verdict() -> None:
+    """Six networks that latency orders but for one pair: most samples of them it orders completely."""
+    fixed = Estimate(0.0)
+    row = Row("score", 6, fixed, None, fixed, fixed, adds=Estimate(-0.06), beyond="latency")
+    assert verdict_of(row) == "amber"
+    assert verdict_of(dataclasses.replace(row, adds=Estimate(-0.06, -0.4, 0.3))) == "red"
+    assert verdict_of(dataclasses.replace(row, adds=None)) == "red"

@@ -146,10 +146,15 @@ def quarters(record: Record) -> tuple[list[Trial], list[Trial]]:
 
 
 def verdict_of(row: Row) -> Verdict:
-    """Of a row of the proxy: green where it surely adds to the best trivial baseline, red where it adds nothing."""
-    if row.adds is None or not row.adds.value > 0:
+    """Of a row of the proxy: green where it surely adds to the best trivial baseline, red where it adds nothing.
+
+    Amber where networks are too few to say, so few that not even an interval can be told among them.
+    """
+    if row.adds is None:
         return "red"
-    return "green" if row.adds.low is not None and row.adds.low > 0 else "amber"
+    if row.adds.low is None:
+        return "amber"
+    return "green" if row.adds.low > 0 else "amber" if row.adds.value > 0 else "red"
 
 
 def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
