@@ -140,7 +140,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("--space", default=str(Path(__file__).with_name("space.yaml")))
-    running.add_argument("--runner", default="laptop")
+    running.add_argument("--runner", default=str(Path(__file__).with_name("runner.yaml")))
     running.add_argument("--flops", type=float, default=5e8, help="at most so many")
     running.add_argument("--count", type=int, default=600, help="networks")
     running.add_argument("--workers", type=int, default=os.cpu_count())

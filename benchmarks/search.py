@@ -37,6 +37,7 @@ DIRECTIONS = ("maximize", "minimize", "minimize")
 RANGES = (Range(0.25, 0.65), Range(5e8, 1e8, log=True), Range(75.0, 18.0, log=True))  # score, FLOPs, milliseconds
 LIMIT = 5e8  # FLOPs, as they were recorded
 HERE = Path(__file__).parent
+RUNNER = HERE / "runner.yaml"  # of record.py
 CLASSES = 7  # of six_digits: with the background
 SHARES = (0.25, 0.5, 1.0)  # of the training seconds, at which the hypervolume is told
 
@@ -72,8 +73,8 @@ def ours(sampler: str, rungs: bool = False, **search: Any) -> Way:
     def way(world: World, clock: Clock, seed: int) -> None:
         settings = {"sampler": sampler, "seed": seed, "limits": (f"flops<={LIMIT / 1e6:g}M",)}
         settings |= {"draws": 1, "control": 0.0, **search}
-        laptop = load_runner("laptop").proxy
-        proxy = laptop if rungs else laptop.model_copy(update={"rungs": ()})
+        recorded_by = load_runner(RUNNER).proxy
+        proxy = recorded_by if rungs else recorded_by.model_copy(update={"rungs": ()})
         runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline"), "proxy": proxy})
 
         def evaluate(candidate: Candidate) -> Judgement:
@@ -181,7 +182,7 @@ def _world(asked: argparse.Namespace) -> Callable[[], World]:
     model = Model(space, table)
     told = ", ".join(f"{name} {error:.2f}" for name, error in model.errors.items())
     print(f"model: share of the variance left in ten folds: {told}")
-    cost_of = cost_counter(load_runner("laptop"), CLASSES)
+    cost_of = cost_counter(load_runner(RUNNER), CLASSES)
     costs: dict[str, Cost] = {}
     return lambda: modelled(space, model, cost_of, costs)
 

@@ -146,7 +146,7 @@ def test_a_model_of_the_recorded_networks_tells_them_apart(searching: ModuleType
 def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> None:
     """Two networks in this process; the rest is what the table says of what is committed."""
     record = program("record")
-    runner = load_runner("laptop")
+    runner = load_runner(BENCHMARKS / "runner.yaml")
     small = runner.proxy.model_copy(update={"steps": 6, "rungs": (3,), "warmup": 1, "val_images": 16})
     row = record.recorded(str(BENCHMARKS / "space.yaml"), runner.model_copy(update={"proxy": small}), 0, 10.0)
     trunk = trunk_of(3)
