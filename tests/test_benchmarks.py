@@ -174,7 +174,7 @@ def test_a_report_is_timed_in_a_browser(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_a_search_says_when_it_will_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Late in a recorded study, when little is left to guess."""
-    monkeypatch.setattr(sys, "argv", ["planning.py", str(BENCHMARKS.parent / "reports" / "hrvit-laptop")])
+    monkeypatch.setattr(sys, "argv", ["planning.py", str(BENCHMARKS.parent / "reports" / "worked-example")])
     program("planning").main()
     minutes, *told = capsys.readouterr().out.splitlines()[-1].split(" | ")[1:]
     assert 0.5 * 0.25 * float(minutes) < float(told[-2].split()[0]) < 2 * 0.25 * float(minutes)
