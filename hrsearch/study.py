@@ -212,6 +212,7 @@ def _importances(study: optuna.Study, values: Sequence[float]) -> dict[str, floa
     best = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=telling(len(values)) / len(values))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PedAnova.* low", UserWarning)  # low is what is meant
+        warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)  # a knob that one network has
         return dict(
             optuna.importance.get_param_importances(study, evaluator=best, target=lambda trial: values[trial.number])
         )
