@@ -103,7 +103,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["verify", SMALL, "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert not end.value.code
+    assert end.value.code == 0
     assert told["changed"] == 0
     assert [each["counted"] for each in told["figures"]] == [13_187_464, 1_601_508_352]
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = error.filename or "the disk"
         print(f"hrsearch: {where}: no room left; {AFTER_FULL_DISK}", file=sys.stderr)
         sys.exit(1)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _misuse(error: typer.TyperException) -> InputError:
