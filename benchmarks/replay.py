@@ -2,7 +2,8 @@
 
 `recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
 the space, with exact costs; scores, losses, latency and training seconds come from Gaussian processes that were fitted
-to the table, scores and losses with what the processes leave of a recorded candidate. `record.py` makes the table.
+to the table, scores and losses with what the processes leave of a recorded candidate. `boosted` is the same with
+boosted trees, in which a search that fits Gaussian processes is not at home. `record.py` makes the table.
 """
 
 import math
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import DotProduct, Matern, WhiteKernel
 from sklearn.model_selection import cross_val_predict
@@ -24,6 +26,7 @@ from hrsearch.arch import Arch, Value
 from hrsearch.objective import Cost
 from hrsearch.space import Draw, Knob, Setting, Space
 
+Regressor = Any  # of scikit-learn
 Vector = NDArray[np.float64]
 Places = NDArray[np.int64]
 
@@ -150,10 +153,11 @@ def _outcome(row: Mapping[str, float], true_score: float, rung: int | None, last
 
 @dataclass
 class Model:
-    """What was learnt of a table: a Gaussian process for every column."""
+    """What was learnt of a table: a Gaussian process for every column, or boosted trees."""
 
     space: Space
     table: Table
+    boosted: bool = False
     errors: dict[str, float] = field(default_factory=dict)  # share of the variance left, cross-validated
 
     def __post_init__(self) -> None:
@@ -199,18 +203,24 @@ class Model:
             row += [place, float(name in setting)]
         return [*row, math.log(params), math.log(flops)]
 
-    def _fit(self, rows: Vector, name: str, values: Vector) -> tuple[GaussianProcessRegressor, float, float]:
+    def _fit(self, rows: Vector, name: str, values: Vector) -> tuple[Regressor, float, float]:
         mean, std = float(values.mean()), float(values.std())
-        kernel = 0.5 * Matern(5.0, nu=2.5) + 0.1 * DotProduct() + WhiteKernel(0.1, (1e-3, 1.0))
-        process = GaussianProcessRegressor(kernel, n_restarts_optimizer=0, random_state=0)
         scaled = (values - mean) / std
-        process.fit(rows, scaled)
-        fixed = GaussianProcessRegressor(process.kernel_, optimizer=None)
-        left = scaled - cross_val_predict(fixed, rows, scaled, cv=10)
+        regressor = self._trees() if self.boosted else self._process(rows, scaled)
+        left = scaled - cross_val_predict(regressor, rows, scaled, cv=10)
         self.errors[name] = float(np.mean(left**2))
         if _is_noisy(name):
             self._left[name] = left * std
-        return process, mean, std
+        return regressor.fit(rows, scaled), mean, std
+
+    def _process(self, rows: Vector, scaled: Vector) -> Regressor:
+        """A process with the parameters that fit all rows."""
+        kernel = 0.5 * Matern(5.0, nu=2.5) + 0.1 * DotProduct() + WhiteKernel(0.1, (1e-3, 1.0))
+        learnt = GaussianProcessRegressor(kernel, n_restarts_optimizer=0, random_state=0).fit(rows, scaled).kernel_
+        return GaussianProcessRegressor(learnt, optimizer=None)
+
+    def _trees(self) -> Regressor:
+        return HistGradientBoostingRegressor(max_iter=200, learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=8)
 
 
 def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs: dict[str, Cost]) -> World:
@@ -239,7 +249,7 @@ def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs:
         told = {name: value + luck.get(name, 0.0) for name, value in row.items()}
         return _outcome(told, row[f"score_{last}"], rung, last)
 
-    return World("modelled", noting, counted, judge)
+    return World("boosted" if model.boosted else "modelled", noting, counted, judge)
 
 
 def _is_noisy(name: str) -> bool:

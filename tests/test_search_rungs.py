@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_search_driver import KNOWN, Interrupted
 from toy_search import calls_of, judgement, rows_of, search
@@ -16,7 +17,7 @@ from hrsearch.candidate import Candidate, Judgement
 from hrsearch.front import best_first, non_dominated
 from hrsearch.objective import OBJECTIVES
 from hrsearch.runner import Proxy, trunk_of
-from hrsearch.search import samplers
+from hrsearch.search import proposals, rungs, samplers
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import SAMPLERS
 from hrsearch.study import Trial, read_study
@@ -67,6 +68,39 @@ def test_a_rung_compares_by_loss_where_it_is_told_to() -> None:
     assert [trial.number for trial in LADDER.best_first(judged, 0)] == [0, 1, 2]
     by_loss = replace(LADDER, by="loss")
     assert [trial.number for trial in by_loss.best_first(judged, 0)] == [2, 1, 0]
+
+
+def with_knobs(number: int, width: int, *scores: float, flops: int = 100) -> FrozenTrial:
+    """A drawn trial of this width that was judged at so many rungs."""
+    trial = trial_at(number, *scores, flops=flops, params=flops)
+    trial.distributions = {"width": CategoricalDistribution(range(20))}
+    trial.params = {"width": width}
+    for score in trial.user_attrs["rungs"]:
+        score["loss"] = 1 - score["value"]
+    trial.state = TrialState.COMPLETE if len(scores) == 2 else TrialState.RUNNING
+    return trial
+
+
+def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
+    two = Ladder(2, 3.0, LADDER.objectives, by="gain")
+    # The wider, the better in the end; all are alike at the rung, but for one that is narrow and was lucky there.
+    full = [with_knobs(width, width, 0.2, 0.02 * width, flops=100 + width) for width in range(0, 20, 2)]
+    waiting = [
+        with_knobs(20, 1, 0.21, flops=130),
+        with_knobs(21, 19, 0.2, flops=130),
+        with_knobs(22, 5, 0.2, flops=130),
+    ]
+    assert two.promoted([*full, *waiting]) is None  # ten of thirteen have gone on: more than one in three
+    generous = replace(two, eta=1.1)
+    by_gain, by_loss = generous.promoted([*full, *waiting]), replace(generous, by="loss").promoted([*full, *waiting])
+    assert by_gain is not None
+    assert by_loss is not None
+    assert (by_gain.number, by_loss.number) == (21, 20)
+    told = generous.expected_values([*full, *waiting])
+    assert told[21][0] > 0.3 > 0.2 > told[20][0]
+    early = generous.promoted([*full[:4], *waiting])  # too few to forecast from: by the loss
+    assert early is not None
+    assert early.number == 20
 
 
 def test_by_loss_a_line_through_those_in_full_says_what_others_would_score() -> None:
@@ -170,18 +204,24 @@ def test_published_networks_climb_to_the_top(tmp_path: Path) -> None:
     assert [len(trial.attributes["rungs"]) for trial in trials[:2]] == [3, 3]
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize(
+    ("sampler", "by", "draws"), [*((name, "loss", 1) for name in sorted(SAMPLERS)), ("evolve", "gain", 3)]
+)
 def test_interrupted_and_resumed_is_uninterrupted_with_rungs(
-    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, by: str, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samplers, "STARTUP", 4)
     monkeypatch.setattr(samplers, "POPULATION", (4, 4))
-    search(tmp_path / "whole", 12, sampler=sampler, rungs=RUNGS)
-    evaluate = Interrupted(0, 3, 4, 9, 13)
+    monkeypatch.setattr(rungs, "ENOUGH_TO_FORECAST", 3)
+    monkeypatch.setattr(proposals, "FEWEST_JUDGED", 5)
+    told: dict[str, Any] = {"sampler": sampler, "rungs_by": by, "draws": draws, "rungs": RUNGS}
+    budget = 12 if draws == 1 else 24
+    search(tmp_path / "whole", budget, **told)
+    evaluate = Interrupted(0, 3, 4, 9, 13, *((28,) if draws > 1 else ()))
     for _ in evaluate.at:
         with pytest.raises(KeyboardInterrupt):
-            search(tmp_path / "parts", 12, evaluate, sampler=sampler, rungs=RUNGS)
-    search(tmp_path / "parts", 12, evaluate, sampler=sampler, rungs=RUNGS)
+            search(tmp_path / "parts", budget, evaluate, **told)
+    search(tmp_path / "parts", budget, evaluate, **told)
     whole, parts = read_study(tmp_path / "whole"), read_study(tmp_path / "parts")
     assert rows_of(parts) == rows_of(whole)
     for one, other in zip(judged(tmp_path / "whole"), judged(tmp_path / "parts"), strict=True):

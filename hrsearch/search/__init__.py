@@ -6,6 +6,8 @@ proposals   the next setting of the knobs, drawn on a private view of the study
 samplers    how the view is sampled, by name; `tpe` is one
 evolve      a sampler of our own, for thousands of candidates
 promise     of many draws, the one most worth its training
+surrogate   what training would tell of a network, forecast from others
+repair      a draw over a limit, changed until it keeps it
 earlier     what other studies have found out already
 verdict     limits and outcomes: what a trial is told
 ledger      the study in its storage, open to several drivers at once

@@ -1,27 +1,26 @@
 """Cost first: of many draws, the one most worth its training.
 
 Exact costs take milliseconds, a training half a minute. So each of the draws is counted, those that break a limit are
-dropped, what is not known before training is guessed by a forest of the candidates so far, and the draw with the
-largest expected share of new hypervolume is proposed.
+dropped, what is not known before training is forecast from the candidates so far, and the draw with the largest
+expected share of new hypervolume is proposed.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrsearch.arch import Arch
 from hrsearch.errors import InputError
 from hrsearch.front import non_dominated, ranges_of, shares
 from hrsearch.objective import OBJECTIVES, Cost, Limit
-from hrsearch.search.verdict import broken
+from hrsearch.search.surrogate import Row, Rows, features, forecast
+from hrsearch.search.verdict import broken, violations_of
 from hrsearch.space import Knob, Setting
 
-Rows = NDArray[np.float64]
-
-TREES = 40
+GUESSES = 64  # of what is not known of a draw
+TREES = 40  # of the forest that tells who breaks a limit
 POINTS = 2000  # of the box, by which hypervolume is estimated
 EXACT = ("params", "flops")
 
@@ -35,14 +34,24 @@ class Counting:
 
     def of(self, arch: Arch | None) -> dict[str, int] | None:
         """The costs by their attributes' names; None for a network that would be refused for them."""
+        known = self._costs(arch)
+        return None if known is None or broken(self.limits, known) else known
+
+    def excess(self, arch: Arch | None) -> float:
+        """By how much the network breaks the limits on exact costs, relative to them; infinite where it has no cost."""
+        known = self._costs(arch)
+        if known is None:
+            return math.inf
+        return sum(max(violation, 0.0) for violation in violations_of(self.limits, known).values())
+
+    def _costs(self, arch: Arch | None) -> dict[str, int] | None:
         if arch is None:
             return None
         try:
             cost = self.cost_of(arch)
         except InputError:
             return None
-        known = {"params": cost.params, "flops": cost.flops}
-        return None if broken(self.limits, known) else known
+        return {"params": cost.params, "flops": cost.flops}
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Draft:
     setting: Setting
     costs: Mapping[str, int]
     values: Sequence[float] = ()
+    is_through: bool = True  # False where the values are what the last rung should say
 
 
 def most_promising(
@@ -69,14 +79,22 @@ def most_promising(
     """
     directions = [OBJECTIVES[name].direction for name in objectives]
     values = np.array([draft.values for draft in judged], dtype=float)
-    guesses = _guesses(drafts, judged, values, knobs, objectives, seed)  # tree, draft, objective
+    guesses = _guesses(drafts, judged, values, knobs, objectives, seed)  # guess, draft, objective
+    through = [draft.is_through for draft in judged]
+    if any(through):  # what was only forecast to be good leaves its place on the front free
+        values = values[through]
+    gains = gains_of(guesses, values, directions, seed)
+    return int(np.argmax(gains * _chances(drafts, judged, refused, knobs, seed)))
+
+
+def gains_of(guesses: Rows, values: Rows, directions: Sequence[str], seed: int) -> Rows:
+    """(draft,): the share of the values' box, left free by them, that guesses (guess, draft, objective) take of it."""
     ranges = ranges_of(values.tolist(), directions)
     front = shares(values[non_dominated(values.tolist(), directions)].tolist(), ranges)
-    points = np.random.default_rng(seed).random((POINTS, len(objectives)))
+    points = np.random.default_rng(seed).random((POINTS, len(directions)))
     left = points[~(front[:, None] >= points).all(axis=2).any(axis=0)]
-    placed = shares(guesses.reshape(-1, len(objectives)).tolist(), ranges).reshape(guesses.shape)
-    gains = (placed[:, :, None] >= left).all(axis=3).mean(axis=(0, 2)) if len(left) else np.zeros(len(drafts))
-    return int(np.argmax(gains * _chances(drafts, judged, refused, knobs, seed)))
+    placed = shares(guesses.reshape(-1, len(directions)).tolist(), ranges).reshape(guesses.shape)
+    return (placed[:, :, None] >= left).all(axis=3).mean(axis=(0, 2)) if len(left) else np.zeros(guesses.shape[1])
 
 
 def _chances(
@@ -88,8 +106,8 @@ def _chances(
     from sklearn.ensemble import ExtraTreesRegressor
 
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=seed, n_jobs=1)
-    forest.fit(_features([*judged, *refused], knobs), [1.0] * len(judged) + [0.0] * len(refused))
-    return np.asarray(forest.predict(_features(drafts, knobs)))
+    forest.fit(_rows([*judged, *refused], knobs), [1.0] * len(judged) + [0.0] * len(refused))
+    return np.asarray(forest.predict(_rows(drafts, knobs)))
 
 
 def _guesses(
@@ -100,27 +118,22 @@ def _guesses(
     objectives: Sequence[str],
     seed: int,
 ) -> Rows:
-    """Values of every draft, one guess a tree; exact where they are known."""
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.5, random_state=seed, n_jobs=1)
-    logged = [OBJECTIVES[name].direction == "minimize" for name in objectives]
-    targets = np.where(logged, np.log(np.where(logged, values, 1.0)), values)
-    forest.fit(_features(judged, knobs), targets if len(objectives) > 1 else targets[:, 0])
-    rows = _features(drafts, knobs)
-    guesses = np.stack([tree.predict(rows).reshape(len(drafts), -1) for tree in forest.estimators_])
-    guesses = np.where(logged, np.exp(np.where(logged, guesses, 0.0)), guesses)
+    """Values of every draft: as they are where they are exact, else drawn from what is forecast."""
+    rows, known = _rows(drafts, knobs), _rows(judged, knobs)
+    luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
+    guesses = np.empty((GUESSES, len(drafts), len(objectives)))
     for column, name in enumerate(objectives):
         if name in EXACT:
             guesses[:, :, column] = [draft.costs[name] for draft in drafts]
+        elif OBJECTIVES[name].direction == "minimize":
+            found = forecast(known, np.log(values[:, column]).tolist(), rows)
+            guesses[:, :, column] = np.exp(found.mean + found.deviation * luck[:, :, column])
+        else:
+            found = forecast(known, values[:, column].tolist(), rows)
+            guesses[:, :, column] = found.mean + found.deviation * luck[:, :, column]
     return guesses
 
 
-def _features(drafts: Sequence[Draft], knobs: Mapping[str, Knob]) -> Rows:
-    """Each knob by its value's place, -1 where the network does not read it; then the logs of the exact costs."""
-    return np.array([_feature(draft, knobs) for draft in drafts], dtype=float)
-
-
-def _feature(draft: Draft, knobs: Mapping[str, Knob]) -> list[Any]:
-    places = [knob.values.index(draft.setting[name]) if name in draft.setting else -1 for name, knob in knobs.items()]
-    return [*places, *(np.log(max(draft.costs[name], 1)) for name in EXACT)]
+def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob]) -> list[Row]:
+    choices = {name: knob.values for name, knob in knobs.items()}
+    return [features(draft.setting, choices, [draft.costs[name] for name in EXACT]) for draft in drafts]

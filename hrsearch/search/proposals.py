@@ -9,7 +9,7 @@ import copy
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from hrsearch.front import ranges_of, shares
 from hrsearch.objective import OBJECTIVES
 from hrsearch.search.judging import MEMORY
 from hrsearch.search.promise import EXACT, Counting, Draft, most_promising
+from hrsearch.search.repair import repaired
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import GENERATIONAL, population_of, sampler_of
 from hrsearch.search.verdict import is_spent, ran_out_of_memory
@@ -158,20 +159,39 @@ def _weighed(
     if how.draws == 1:
         return found[0]
     judged = [
-        _draft(trial, expected or trial.values)
+        replace(_draft(trial, expected or trial.values), is_through=not expected)
         for trial, expected in trials
         if trial.params and (expected or trial.state == TrialState.COMPLETE)
     ]
+    seen = {identity_of(trial) for trial, _ in trials} | {proposal.identity for proposal in found}
+    within = _within_limits(space, found, seen, seed_of(how.seed, len(trials), "repair"), counting)
     if len(judged) < FEWEST_JUDGED:
-        return next((proposal for proposal in found if counting.of(proposal.draw.arch)), found[0])
-    counted = [(proposal, counting.of(proposal.draw.arch)) for proposal in found]
-    kept = [(proposal, costs) for proposal, costs in counted if costs]
+        return next(within, (found[0], {}))[0]
+    kept = list(within)
     if len(kept) < 2:
         return kept[0][0] if kept else found[0]
     drafts = [Draft(proposal.draw.setting, costs) for proposal, costs in kept]
     refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
     seed = seed_of(how.seed, len(trials), "weighed")
     return kept[most_promising(drafts, judged, refused, space.knobs, how.objectives, seed)][0]
+
+
+def _within_limits(
+    space: Space, found: Sequence[Proposal], seen: set[str], seed: int, counting: Counting
+) -> Iterator[tuple[Proposal, Mapping[str, int]]]:
+    """The proposals that keep the limits on exact costs, or are made to, if that makes them new, with these costs."""
+    for place, proposal in enumerate(found):
+        costs = counting.of(proposal.draw.arch)
+        if costs:
+            yield proposal, costs
+            continue
+        draw = repaired(space, proposal.draw, counting.excess, seed_of(seed, place))
+        if draw is None or draw.arch is None or draw.arch.digest() in seen:
+            continue
+        seen.add(draw.arch.digest())
+        changed = Proposal(draw, draw.arch.digest(), distributions_of(space, draw.setting), proposal.notes)
+        if costs := counting.of(draw.arch):
+            yield changed, costs
 
 
 def _draft(trial: FrozenTrial, values: Sequence[float] = ()) -> Draft:

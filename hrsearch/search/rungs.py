@@ -1,26 +1,33 @@
 """Rungs: every candidate is trained a little, and one in `eta` goes on to the next length.
 
 A rung asks only whether a candidate is good at equal fidelity, given its costs: the best by non-dominated rank in all
-objectives, and within a rank by hypervolume, goes on; a small network is not let go for scoring less than a large one.
-Nobody waits for a rung to fill: at any moment `1 / eta` of those that were judged there have gone on. (Li et al., 2020,
-send on whoever is among the best of all that were judged, and nobody else until there is one. Here the best that waits
-goes on whenever there is room, so that every eta-th training goes the whole way, as a budget reckons with.) What a
-sampler learns of a candidate that went no further is the score that the last rung would have given it: its own, and the
-median of what those that went on gained.
+objectives, and within a rank by hypervolume, goes on, or the one that should add most hypervolume to the front; a small
+network is not let go for scoring less than a large one. Nobody waits for a rung to fill: at any moment `1 / eta` of
+those that were judged there have gone on. (Li et al., 2020, send on whoever is among the best of all that were judged,
+and nobody else until there is one. Here the best that waits goes on whenever there is room, so that every eta-th
+training goes the whole way, as a budget reckons with.) What a sampler learns of a candidate that went no further is the
+score that the last rung should give it.
 """
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.front import best_first, best_of
 from hrsearch.objective import Objective
+from hrsearch.search.promise import GUESSES, gains_of
+from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast
 from hrsearch.study import is_waiting
 
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
+ENOUGH_TO_FORECAST = 10
+WEIGHT = 2.0  # of what a rung said among a forecast's columns, each of which is one knob otherwise
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Ladder:
     eta: float
     objectives: tuple[Objective, ...]
     told: Literal["expected", "measured", "nothing"] = "expected"  # to the sampler, of those that went no further
-    by: Literal["score", "loss"] = "score"  # what stands for the quality at a rung: the score, or how low the loss is
+    # What is compared at a rung: the scores, how low the losses are, or what each should add to the front of those that
+    # went all the way, forecast from both and from the architecture (before there is enough for that, the losses).
+    by: Literal["score", "loss", "gain"] = "score"
     screens: bool = False  # whether the first rung is a zero-cost proxy, in units of its own
 
     def promoted(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -45,10 +54,38 @@ class Ladder:
                 return known
             drawn = [trial for trial in judged if not _is_known(trial)]
             if waiting and gone_on < int(len(drawn) / self.eta):
-                points, directions = self._points(judged, rung)
-                among = {place for place, trial in enumerate(judged) if waits_at(trial, rung)}
-                return judged[best_of(points, directions, among)]
+                return self._best(judged, rung)
         return None
+
+    def _best(self, judged: Sequence[FrozenTrial], rung: int) -> FrozenTrial:
+        """Of those that wait at the rung, the one to be sent on."""
+        among = [place for place, trial in enumerate(judged) if waits_at(trial, rung)]
+        gains = self._gains([judged[place] for place in among], judged, rung)
+        if gains is not None and gains.any():
+            return judged[among[int(np.argmax(gains))]]
+        points, directions = self._points(judged, rung)
+        return judged[best_of(points, directions, set(among))]
+
+    def _gains(self, waiting: Sequence[FrozenTrial], judged: Sequence[FrozenTrial], rung: int) -> Rows | None:
+        """What each that waits should add to the front of those that went all the way; None where none can tell."""
+        forecasts = self._forecasts(judged, rung)
+        if not forecasts:
+            return None
+        means, deviations = zip(*(forecasts.get(trial.number, (0.0, 0.0)) for trial in waiting), strict=True)
+        scores = np.array(means) + np.array(deviations) * np.random.default_rng(0).standard_normal((GUESSES, 1))
+        values = [
+            [self._values(trial.user_attrs, score) for score in column]
+            for trial, column in zip(waiting, scores.T, strict=True)
+        ]
+        through = [
+            self._values(trial.user_attrs, _rungs(trial)[-1]["value"])
+            for trial in judged
+            if trial.state == TrialState.COMPLETE and not _is_known(trial)
+        ]
+        if not through:  # all broke a limit in the end
+            return None
+        guesses = np.array(values).transpose(1, 0, 2)
+        return gains_of(guesses, np.array(through), self._directions, seed=0)
 
     def is_through(self, attributes: Mapping[str, Any]) -> bool:
         """Whether the trial with these attributes was judged at the last rung."""
@@ -74,22 +111,50 @@ class Ladder:
 
     def _points(self, judged: Sequence[FrozenTrial], rung: int) -> tuple[list[list[float]], list[str]]:
         """What trials are compared by at a rung, and the directions of that."""
+        forecasts = self._forecasts(judged, rung)
         found = [_rungs(trial)[rung] for trial in judged]
-        qualities = [-one["loss"] if self.by == "loss" else one["value"] for one in found]
+        if forecasts:
+            qualities = [forecasts.get(trial.number, (_rungs(trial)[-1]["value"],))[0] for trial in judged]
+        else:
+            qualities = [one["value"] if self.by == "score" else -one["loss"] for one in found]
         points = [self._values(trial.user_attrs, each) for trial, each in zip(judged, qualities, strict=True)]
-        return points, [objective.direction for objective in self.objectives]
+        return points, self._directions
+
+    @property
+    def _directions(self) -> list[str]:
+        return [objective.direction for objective in self.objectives]
+
+    def _forecasts(self, judged: Sequence[FrozenTrial], rung: int) -> dict[int, tuple[float, float]]:
+        """Mean and deviation of the last score of drawn trials that were judged at a rung, by number; none too early.
+
+        Those that went all the way are forecast, too: a score that was lucky is no reason to let another go.
+        """
+        drawn = [trial for trial in judged if trial.params and not _is_known(trial)]
+        last = {place: _rungs(trial)[-1]["value"] for place, trial in enumerate(drawn) if self._is_through(trial)}
+        if self.by != "gain" or len(last) < ENOUGH_TO_FORECAST:
+            return {}
+        found = _forecast(tuple(_rows(drawn, rung)), tuple(last), tuple(last.values()))
+        pairs = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
+        return {trial.number: pair for trial, pair in zip(drawn, pairs, strict=True)}
+
+    def _is_through(self, trial: FrozenTrial) -> bool:
+        return self.is_through(trial.user_attrs)
 
     def expected_values(self, trials: Sequence[FrozenTrial]) -> dict[int, list[float]]:
         """What the last rung should say of the trials that were judged at an earlier one only, by their number."""
         if self.told == "nothing":
             return {}
-        last = [self._last_score(trials, rung) for rung in range(self.rungs - 1)]
         found = {}
-        for trial in trials:
-            scores = _rungs(trial)
-            expected = last[len(scores) - 1] if 0 < len(scores) < self.rungs else None
-            if expected and trial.state in (TrialState.RUNNING, TrialState.PRUNED):
-                found[trial.number] = self._values(trial.user_attrs, expected(scores[-1]))
+        for rung in range(self.rungs - 1):
+            expected = self._last_score(trials, rung)
+            forecasts = self._forecasts([trial for trial in trials if len(_rungs(trial)) > rung], rung)
+            for trial in trials:
+                if len(_rungs(trial)) != rung + 1 or trial.state not in (TrialState.RUNNING, TrialState.PRUNED):
+                    continue
+                if self.told == "expected" and trial.number in forecasts:
+                    found[trial.number] = self._values(trial.user_attrs, forecasts[trial.number][0])
+                elif expected:
+                    found[trial.number] = self._values(trial.user_attrs, expected(_rungs(trial)[rung]))
         return found
 
     def _last_score(self, trials: Sequence[FrozenTrial], rung: int) -> Callable[[Mapping[str, Any]], float] | None:
@@ -100,7 +165,7 @@ class Ladder:
         """
         through = [scores for scores in map(_rungs, trials) if len(scores) == self.rungs]
         untrained = self.screens and rung == 0
-        if self.told == "expected" and (self.by == "loss" or untrained) and len(through) >= ENOUGH:
+        if self.told == "expected" and (self.by != "score" or untrained) and len(through) >= ENOUGH:
             losses = [scores[rung]["loss"] for scores in through]
             if len(set(losses)) > 1:
                 line = statistics.linear_regression(losses, [scores[-1]["value"] for scores in through])
@@ -133,3 +198,28 @@ def _gain(trials: Sequence[FrozenTrial], rung: int) -> float:
     """The median of what trials gained from one rung to the next; 0 before any went on."""
     both = [scores for scores in map(_rungs, trials) if len(scores) > rung + 1]
     return statistics.median([scores[rung + 1]["value"] - scores[rung]["value"] for scores in both]) if both else 0.0
+
+
+def _rows(trials: Sequence[FrozenTrial], rung: int) -> list[Row]:
+    """The trials with their knobs, their costs, and what a rung said, in deviations of that."""
+    choices = {
+        name: distribution.choices
+        for trial in trials
+        for name, distribution in trial.distributions.items()
+        if isinstance(distribution, CategoricalDistribution)
+    }
+    choices = dict(sorted(choices.items()))
+    costs = [[trial.user_attrs[name] for name in ("params", "flops")] for trial in trials]
+    said = [(_rungs(trial)[rung]["loss"], _rungs(trial)[rung]["value"]) for trial in trials]
+    return [
+        (*features(trial.params, choices, cost), *one) for trial, cost, one in zip(trials, costs, said, strict=True)
+    ]
+
+
+@lru_cache(maxsize=8)
+def _forecast(rows: tuple[Row, ...], at: tuple[int, ...], values: tuple[float, ...]) -> Forecast:
+    """The values that all rows should have, from those `at` which they are known.
+
+    Remembered, because who goes on, whose checkpoint is kept and what a sampler is told ask for the same.
+    """
+    return forecast([rows[place] for place in at], values, rows, weights={-1: WEIGHT, -2: WEIGHT})

@@ -193,7 +193,7 @@ def _is_by_loss(record: Record, rung: int) -> bool:
     runner = record.attributes.get("runner") or {}
     proxy = runner.get("proxy", {})
     last = len(proxy.get("rungs") or ()) + bool(proxy.get("screen"))
-    return rung < last and runner.get("search", {}).get("rungs_by", "score") == "loss"
+    return rung < last and runner.get("search", {}).get("rungs_by", "score") in ("loss", "gain")
 
 
 def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:

@@ -1,0 +1,106 @@
+"""What forecasts the last score of a network that was not trained, or only to a rung?
+
+    python benchmarks/forecasting.py
+
+Of the recorded networks, so many are known; of the others each way tells the order (tau, Kendall) and leaves a share of
+the variance open. Means over several choices of those that are known.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from replay import Table, read_table
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import BayesianRidge
+from sklearn.preprocessing import StandardScaler
+
+from hrsearch.search.rungs import WEIGHT
+from hrsearch.search.surrogate import Row, features, forecast
+from hrsearch.space import load_space
+
+HERE = Path(__file__).parent
+KNOWN = (12, 25, 50, 100, 200, 400)
+Way = Callable[[Sequence[Row], Sequence[float], Sequence[Row]], Sequence[float]]
+
+
+def forest(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
+    """A forest, as it weighed the draws before."""
+    found = ExtraTreesRegressor(40, min_samples_leaf=2, max_features=0.5, random_state=0).fit(known, values)
+    return list(found.predict(asked))
+
+
+def linear(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
+    """A line, as steep as the data allow."""
+    scaler = StandardScaler().fit(known)
+    return list(BayesianRidge().fit(scaler.transform(known), values).predict(scaler.transform(asked)))
+
+
+def process(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
+    """What the search does."""
+    return list(forecast(known, values, asked).mean)
+
+
+def weighed(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
+    """What the search does where a rung said something."""
+    return list(forecast(known, values, asked, {-1: WEIGHT, -2: WEIGHT}).mean)
+
+
+def ways_of(table: Table, rows: Sequence[Row]) -> dict[str, tuple[Way, list[Row]]]:
+    """How each way is called, what it does, and the rows that it is shown."""
+    said = table.frame[["loss_0", "score_0"]].to_numpy(float).tolist()
+    both = [(*row, *one) for row, one in zip(rows, said, strict=True)]
+    return {
+        "knobs and costs, a forest": (forest, list(rows)),
+        "knobs and costs, linear": (linear, list(rows)),
+        "**knobs and costs, a Gaussian process**": (process, list(rows)),
+        "the loss at the rung alone": (linear, [(loss,) for loss, _ in said]),
+        "the loss and the score at the rung": (linear, [(loss, score) for loss, score in said]),
+        "all of it, a Gaussian process": (weighed, both),
+    }
+
+
+def figures(ways: dict[str, tuple[Way, list[Row]]], scores: Sequence[float], repeats: int) -> Iterator[str]:
+    """A row for each way, a column for each number of known networks."""
+    counts = [count for count in KNOWN if count <= len(scores) * 3 // 4]
+    yield (
+        "| tau, and the share of the variance that is left | " + " | ".join(f"{count} known" for count in counts) + " |"
+    )
+    yield "|---" * (len(counts) + 1) + "|"
+    for name, (way, rows) in ways.items():
+        cells = [_cell(way, rows, np.array(scores), count, repeats) for count in counts]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _cell(
+    way: Way, rows: Sequence[Row], scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", count: int, repeats: int
+) -> str:
+    taus, left = [], []
+    for repeat in range(repeats):
+        order = np.random.default_rng(repeat).permutation(len(rows))
+        known, asked = order[:count], order[count:]
+        found = np.array(way([rows[at] for at in known], scores[known].tolist(), [rows[at] for at in asked]))
+        taus.append(pd.Series(found).corr(pd.Series(scores[asked]), method="kendall"))
+        left.append(np.mean((found - scores[asked]) ** 2) / scores[asked].var())
+    return f"{np.mean(taus):.2f}, {100 * np.mean(left):.0f} %"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=HERE / "recorded.csv.gz", help="of record.py")
+    parser.add_argument("--space", default=str(HERE / "space.yaml"))
+    parser.add_argument("--repeats", type=int, default=10)
+    asked = parser.parse_args()
+    space = load_space(asked.space)
+    table = read_table(asked.table, space)
+    choices = {name: knob.values for name, knob in space.knobs.items()}
+    costs = table.frame[["params", "flops"]].to_numpy(float).tolist()
+    rows = [features(setting, choices, cost) for setting, cost in zip(table.settings, costs, strict=True)]
+    print(*figures(ways_of(table, rows), table.frame[f"score_{table.last}"].tolist(), asked.repeats), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

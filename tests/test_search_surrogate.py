@@ -1,0 +1,75 @@
+"""What is forecast of networks: better than a guess, sure where it may be, and the same on any machine."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from hrsearch.search.surrogate import Row, features, forecast
+
+CHOICES = {"stages": (4, 5), "width": (8, 16, 32), "lift": ("a",)}
+
+
+def drawn(count: int, seed: int, columns: int = 12) -> list[Row]:
+    generator = np.random.default_rng(seed)
+    return [tuple(row) for row in generator.choice([0.0, 0.5, 1.0], (count, columns)).tolist()]
+
+
+def truth(row: Row) -> float:
+    """A trend in some columns, a bend in another, nothing in the rest."""
+    return 0.3 * row[0] - 0.2 * row[1] + 0.4 * row[2] * (1 - row[2]) + 0.5
+
+
+def test_a_network_becomes_a_row_of_places_of_what_it_has_and_of_costs() -> None:
+    assert features({"stages": 5, "width": 16}, CHOICES, [np.e]) == pytest.approx((1, 1, 0.5, 1, 0.5, 0, 1))
+    assert features({"lift": "a"}, CHOICES, [0]) == pytest.approx((0.5, 0, 0.5, 0, 0, 1, 0))
+
+
+@pytest.mark.parametrize("count", [30, 90, 300])
+def test_a_forecast_leaves_little_open_and_the_luck_of_seeds_out(count: int) -> None:
+    known, asked = drawn(count, 0), drawn(60, 1)
+    luck = random.Random(2)
+    found = forecast(known, [truth(row) + luck.gauss(0, 0.05) for row in known], asked)
+    right = np.array([truth(row) for row in asked])
+    assert np.mean((found.mean - right) ** 2) < {30: 0.35, 90: 0.2, 300: 0.1}[count] * right.var()
+    assert np.mean(np.abs(found.mean - right) < 3 * found.deviation + 0.02) > 0.7  # a bend may pass for luck
+    assert found.deviation.mean() < {30: 0.1, 90: 0.06, 300: 0.05}[count]
+
+
+def test_what_was_seen_often_is_sure_and_what_lies_far_is_not() -> None:
+    luck = random.Random(0)
+    known = drawn(10, 0) * 8
+    found = forecast(known, [truth(row) + luck.gauss(0, 0.05) for row in known], [known[0], tuple([9.0] * 12)])
+    assert found.deviation[0] < 0.03 < found.deviation[1]
+
+
+@pytest.mark.parametrize("value", [lambda row: 0.5, lambda row: row[0]])
+def test_what_is_always_alike_or_without_luck_is_no_trouble(value: Callable[[Row], float]) -> None:
+    known = drawn(20, 0, columns=3)
+    found = forecast(known, [value(row) for row in known], known)
+    assert found.mean == pytest.approx([value(row) for row in known], abs=0.01)
+
+
+def test_a_column_of_more_weight_tells_more() -> None:
+    generator = random.Random(0)
+    known = [(*row, generator.random()) for row in drawn(40, 0, columns=20)]
+    asked = [(*row, generator.random()) for row in drawn(40, 1, columns=20)]
+    right = np.array([np.sin(5 * row[-1]) for row in asked])
+    errors = [
+        np.mean((forecast(known, [np.sin(5 * row[-1]) for row in known], asked, weights).mean - right) ** 2)
+        for weights in (None, {-1: 3.0})
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_how_many_threads_there_are_changes_nothing() -> None:
+    known, asked = drawn(150, 0, columns=40), drawn(5, 1, columns=40)
+    values = [truth(row) for row in known]
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(forecast(known, values, asked))
+    assert found[0].mean.tolist() == found[1].mean.tolist()
+    assert found[0].deviation.tolist() == found[1].deviation.tolist()
