@@ -49,7 +49,7 @@ def test_what_was_seen_often_is_sure_and_what_lies_far_is_not() -> None:
 def test_what_is_always_alike_or_without_luck_is_no_trouble(value: Callable[[Row], float]) -> None:
     known = drawn(20, 0, columns=3)
     found = forecast(known, [value(row) for row in known], known)
-    assert found.mean == pytest.approx([value(row) for row in known], abs=0.01)
+    assert found.mean == pytest.approx([value(row) for row in known], abs=0.1)
 
 
 def test_a_column_of_more_weight_tells_more() -> None:

@@ -78,6 +78,7 @@ def most_promising(
     them is worth less.
     """
     directions = [OBJECTIVES[name].direction for name in objectives]
+    judged = sorted(judged, key=lambda draft: not draft.is_through)  # the surest first
     values = np.array([draft.values for draft in judged], dtype=float)
     guesses = _guesses(drafts, judged, values, knobs, objectives, seed)  # guess, draft, objective
     through = [draft.is_through for draft in judged]

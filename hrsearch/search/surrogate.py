@@ -7,6 +7,7 @@ it says how sure it is (benchmarks, "What forecasts a score").
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float64]
 Row = tuple[float, ...]
 
-LEARNT = 120  # rows that the process' own parameters are fitted to: with more they hardly change, and take seconds
+# So many of the first rows the process' own parameters are fitted to: by steps, that a search can use them again, and
+# no more in the end, which would take seconds and hardly change them.
+LEARNT = (10, 15, 22, 33, 50, 75, 110)
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,41 @@ def features(setting: Mapping[str, Any], choices: Mapping[str, Sequence[Any]], c
 def forecast(
     known: Sequence[Row], values: Sequence[float], asked: Sequence[Row], weights: Mapping[int, float] | None = None
 ) -> Forecast:
-    """What `values` would be for the rows that are asked, from rows where they are known.
+    """What `values` would be for the rows that are asked, from rows where they are known, the surest ones first.
 
     The kernel is a linear trend, a smooth deviation from it, and noise; lengths count in deviations of each column,
     times the column's weight where it has one.
     """
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from threadpoolctl import threadpool_limits
+
+    count = max((count for count in LEARNT if count <= len(known)), default=len(known))
+    targets = np.asarray(values, dtype=float)
+    # One thread: what is proposed must not depend on how many there are, and for so few rows others only wait.
+    with threadpool_limits(1):
+        scaler, kernel = _learnt(tuple(known[:count]), tuple(values[:count]), tuple((weights or {}).items()))
+        process = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=None)
+        process.fit(scaler.transform(known), targets)
+        mean, deviation = process.predict(scaler.transform(asked), return_std=True)
+    noise = kernel.k2.noise_level * targets.var()
+    return Forecast(mean, np.sqrt(np.maximum(deviation**2 - noise, 0.0)))
+
+
+@lru_cache(maxsize=16)
+def _learnt(
+    rows: tuple[Row, ...], values: tuple[float, ...], weights: tuple[tuple[int, float], ...]
+) -> tuple[Any, Any]:
+    """The columns' scales, and the kernel with the parameters under which these values are likeliest."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import DotProduct, Matern, WhiteKernel
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
 
-    scaler = StandardScaler().fit(known)
-    for column, weight in (weights or {}).items():
+    scaler = StandardScaler().fit(rows)
+    for column, weight in weights:
         scaler.scale_[column] /= weight
-    rows, targets = scaler.transform(known), np.asarray(values, dtype=float)
     kernel = 0.5 * Matern(5.0, nu=2.5) + 0.1 * DotProduct() + WhiteKernel(0.1, (1e-3, 1.0))
-    some = np.linspace(0, len(rows) - 1, min(len(rows), LEARNT)).round().astype(int)
-    # One thread: what is proposed must not depend on how many there are, and for so few rows others only wait.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a trend or a noise that is not there
-        learnt = GaussianProcessRegressor(kernel, normalize_y=True).fit(rows[some], targets[some]).kernel_
-        process = GaussianProcessRegressor(learnt, normalize_y=True, optimizer=None).fit(rows, targets)
-        mean, deviation = process.predict(scaler.transform(asked), return_std=True)
-    noise = learnt.k2.noise_level * targets.var()
-    return Forecast(mean, np.sqrt(np.maximum(deviation**2 - noise, 0.0)))
+        process = GaussianProcessRegressor(kernel, normalize_y=True).fit(scaler.transform(rows), values)
+    return scaler, process.kernel_
