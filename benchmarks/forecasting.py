@@ -58,6 +58,7 @@ def ways_of(table: Table, rows: Sequence[Row]) -> dict[str, tuple[Way, list[Row]
         "**knobs and costs, a Gaussian process**": (process, list(rows)),
         "the loss at the rung alone": (linear, [(loss,) for loss, _ in said]),
         "the loss and the score at the rung": (linear, [(loss, score) for loss, score in said]),
+        "the same, a Gaussian process": (weighed, [tuple(one) for one in said]),
         "all of it, a Gaussian process": (weighed, both),
     }
 

@@ -26,7 +26,8 @@ from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast
 from hrsearch.study import is_waiting
 
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
-ENOUGH_TO_FORECAST = 10
+ENOUGH_TO_FORECAST = 10  # from a loss and a score
+ENOUGH_FOR_KNOBS = 33  # to forecast from the architecture as well: with fewer it misleads (benchmarks)
 WEIGHT = 2.0  # of what a rung said among a forecast's columns, each of which is one knob otherwise
 
 
@@ -218,8 +219,10 @@ def _rows(trials: Sequence[FrozenTrial], rung: int) -> list[Row]:
 
 @lru_cache(maxsize=8)
 def _forecast(rows: tuple[Row, ...], at: tuple[int, ...], values: tuple[float, ...]) -> Forecast:
-    """The values that all rows should have, from those `at` which they are known.
+    """The values that all rows should have, from those `at` which they are known. What a rung said comes last in a row.
 
     Remembered, because who goes on, whose checkpoint is kept and what a sampler is told ask for the same.
     """
+    if len(at) < ENOUGH_FOR_KNOBS:
+        rows = tuple(row[-2:] for row in rows)
     return forecast([rows[place] for place in at], values, rows, weights={-1: WEIGHT, -2: WEIGHT})
