@@ -81,7 +81,9 @@ def with_knobs(number: int, width: int, *scores: float, flops: int = 100) -> Fro
     return trial
 
 
-def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
+def test_by_gain_those_go_on_who_should_add_most_to_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "ENOUGH_FOR_KNOBS", 10)
+    rungs._forecast.cache_clear()
     two = Ladder(2, 3.0, LADDER.objectives, by="gain")
     # The wider, the better in the end; all are alike at the rung, but for one that is narrow and was lucky there.
     full = [with_knobs(width, width, 0.2, 0.02 * width, flops=100 + width) for width in range(0, 20, 2)]
@@ -98,6 +100,10 @@ def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
     assert (by_gain.number, by_loss.number) == (21, 20)
     told = generous.expected_values([*full, *waiting])
     assert told[21][0] > 0.3 > 0.2 > told[20][0]
+    monkeypatch.setattr(rungs, "ENOUGH_FOR_KNOBS", 11)  # too few to tell from how wide they are
+    rungs._forecast.cache_clear()
+    told = generous.expected_values([*full, *waiting])
+    assert told[21][0] == pytest.approx(told[22][0])
     early = generous.promoted([*full[:4], *waiting])  # too few to forecast from: by the loss
     assert early is not None
     assert early.number == 20
