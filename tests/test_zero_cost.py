@@ -101,7 +101,7 @@ def test_the_registry_names_what_there_is() -> None:
 SCREENED = """
 proxy: {image: 32, batch: 8, steps: 9, rungs: [3], screen: synflow, warmup: 1, train_images: 64, val_images: 16}
 measure: {image: [64, 64], seconds: 0.1}
-search: {control: 0}
+search: {control: 0, eta: 3}
 engine: {kind: inline}
 """
 
