@@ -31,7 +31,7 @@ def judge(candidate: Candidate) -> Judgement:
     return Judgement(
         {
             "outcome": "trained",
-            "score": {"value": score, "metric": "none"},
+            "score": {"value": score, "metric": "none", "loss": 1.0},
             "latency": LATENCY | {"median_ms": 1 + score},
         }
     )
