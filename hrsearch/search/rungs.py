@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.front import best_first, best_of
 from hrsearch.objective import Objective
-from hrsearch.search.promise import GUESSES, gains_of
+from hrsearch.search.promise import EXACT, GUESSES, gains_of
 from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast
 from hrsearch.study import is_waiting
 
@@ -74,10 +74,11 @@ class Ladder:
             return None
         means, deviations = zip(*(forecasts.get(trial.number, (0.0, 0.0)) for trial in waiting), strict=True)
         scores = np.array(means) + np.array(deviations) * np.random.default_rng(0).standard_normal((GUESSES, 1))
-        values = [
-            [self._values(trial.user_attrs, score) for score in column]
-            for trial, column in zip(waiting, scores.T, strict=True)
-        ]
+        costs = np.array([self._values(trial.user_attrs, 0.0) for trial in waiting])
+        guesses = np.repeat(costs[None], GUESSES, axis=0)
+        for column, objective in enumerate(self.objectives):
+            if objective.name == "score":
+                guesses[:, :, column] = scores
         through = [
             self._values(trial.user_attrs, _rungs(trial)[-1]["value"])
             for trial in judged
@@ -85,7 +86,6 @@ class Ladder:
         ]
         if not through:  # all broke a limit in the end
             return None
-        guesses = np.array(values).transpose(1, 0, 2)
         return gains_of(guesses, np.array(through), self._directions, seed=0)
 
     def is_through(self, attributes: Mapping[str, Any]) -> bool:
@@ -210,7 +210,7 @@ def _rows(trials: Sequence[FrozenTrial], rung: int) -> list[Row]:
         if isinstance(distribution, CategoricalDistribution)
     }
     choices = dict(sorted(choices.items()))
-    costs = [[trial.user_attrs[name] for name in ("params", "flops")] for trial in trials]
+    costs = [[trial.user_attrs[name] for name in EXACT] for trial in trials]
     said = [(_rungs(trial)[rung]["loss"], _rungs(trial)[rung]["value"]) for trial in trials]
     return [
         (*features(trial.params, choices, cost), *one) for trial, cost, one in zip(trials, costs, said, strict=True)

@@ -183,13 +183,13 @@ def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
 
 
 def _quality(record: Record, trial: Trial, rung: int) -> float:
-    """What the search compares the trial by at the rung, more is better."""
+    """What the search compares the trial by at the rung, or forecasts from first of all; more is better."""
     known = rungs_of(trial)[rung]
     return -float(known["loss"]) if _is_by_loss(record, rung) else float(known["value"])
 
 
 def _is_by_loss(record: Record, rung: int) -> bool:
-    """Whether candidates were compared by their training loss there; at the last rung it is the score."""
+    """Whether the training loss told who went on there; at the last rung it is the score."""
     runner = record.attributes.get("runner") or {}
     proxy = runner.get("proxy", {})
     last = len(proxy.get("rungs") or ()) + bool(proxy.get("screen"))
