@@ -99,7 +99,7 @@ def main() -> None:
     table = read_table(asked.table, space)
     choices = {name: knob.values for name, knob in space.knobs.items()}
     costs = table.frame[["params", "flops"]].to_numpy(float).tolist()
-    rows = [features(setting, choices, cost) for setting, cost in zip(table.settings, costs, strict=True)]
+    rows = features(table.settings, choices, costs)
     print(*figures(ways_of(table, rows), table.frame[f"score_{table.last}"].tolist(), asked.repeats), sep="\n")
 
 

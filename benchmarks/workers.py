@@ -6,7 +6,8 @@ Candidates take 45 to 75 seconds of a clock that runs with the driver's own CPU 
 only waits: hours of a search are simulated in the time that the driver works, and a worker that waits for it is idle.
 The first `--filled` candidates are drawn at random, before the clock starts, so that proposals at that size of a study
 can be measured without making all before. FLOPs are made up: counting is overhead.py's business. Prints candidates a
-second and the share of the workers' time that is idle.
+second and the share of the workers' time that is idle, from when the first ones have ended to when the last proposal is
+made.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -44,9 +46,10 @@ class Simulated(Workers):
         self._random = random.Random(0)
         self._due: list[tuple[float, int, Future[Any], Any]] = []
         self._skipped = 0.0
-        self._count = 0
+        self.count = 0
         self._began = time.process_time()
-        self.busy_s = 0.0  # of all workers
+        self._moments: list[tuple[float, int]] = []  # when something began, and how many workers were busy then
+        self._last_new = 0
 
     def now(self) -> float:
         """Simulated seconds since the beginning: those that passed, and those that nobody waited for."""
@@ -56,10 +59,19 @@ class Simulated(Workers):
         """The future of a call that takes simulated seconds."""
         future: Future[Result] = Future()
         takes = self._seconds * self._random.uniform(0.75, 1.25)
-        self.busy_s += takes
-        self._count += 1
-        heapq.heappush(self._due, (self.now() + takes, self._count, future, function(*args, **kwargs)))
+        self.count += 1
+        now = self.now()
+        heapq.heappush(self._due, (now + takes, self.count, future, function(*args, **kwargs)))
+        self._moments.append((now, sum(due > now for due, *_ in self._due)))
+        if any(isinstance(given, Candidate) and given.rung == 0 for given in args):
+            self._last_new = len(self._moments)
         return future
+
+    def idle(self) -> float:
+        """The share of the workers' time that was idle, from when the first may have ended to the last proposal."""
+        among = [moment for moment in self._moments[: self._last_new] if moment[0] > 1.25 * self._seconds]
+        busy = sum((after - now) * count for (now, count), (after, _) in pairwise(among))
+        return 1 - busy / (self.workers * (among[-1][0] - among[0][0]))
 
     def wait(self, flights: Any, timeout: float, return_when: str) -> tuple[set[Future[Any]], set[Future[Any]]]:
         """Stands for `concurrent.futures.wait` in the driver: what is due by now is done; if nothing is, time jumps."""
@@ -122,11 +134,10 @@ def main() -> None:
         profile.disable()
         cpu = time.process_time() - began
     count = options.budget - options.filled
-    took, needed = pool.now(), options.workers / options.seconds
-    print(f"{count} candidates after {options.filled}, {options.workers} workers: {took:.0f} simulated seconds")
+    print(f"{count} candidates after {options.filled}, {options.workers} workers: {pool.now():.0f} simulated seconds")
     print(f"driver: {cpu / count * 1e3:.0f} CPU-milliseconds a candidate, {count / cpu:.1f} candidates a second")
-    print(f"all workers busy would need {needed:.1f}; so {max(0.0, 1 - count / cpu / needed):.0%} of them idle")
-    print(f"in this run, its beginning and end included: {1 - pool.busy_s / (options.workers * took):.0%} idle")
+    print(f"trainings begun: {pool.count}; all workers busy need {options.workers / options.seconds:.1f} a second")
+    print(f"idle: {pool.idle():.0%} of the workers' time")
     if options.profile:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
 

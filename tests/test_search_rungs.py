@@ -39,25 +39,22 @@ def trial_at(number: int, *scores: float, flops: int = 100, **attributes: Any) -
 
 def test_one_in_eta_goes_on_and_it_is_the_best_given_its_costs() -> None:
     trials = [trial_at(0, 0.5), trial_at(1, 0.4, flops=50)]
-    assert LADDER.promoted(trials) is None  # of two none
+    assert LADDER.promoted(trials) == []  # of two none
     trials.append(trial_at(2, 0.45))
-    chosen = LADDER.promoted(trials)
-    assert chosen is not None
+    [chosen] = LADDER.promoted(trials)
     assert chosen.number in (0, 1)  # trial 2 is beaten by trial 0 at the same costs
     sent = [trial for trial in trials if trial is not chosen] + [
         trial_at(chosen.number, 0.5, flops=chosen.user_attrs["flops"], rung=1)
     ]
-    assert LADDER.promoted(sent) is None  # one of three is gone
+    assert LADDER.promoted(sent) == []  # one of three is gone
 
 
 def test_published_networks_always_go_on_and_take_nobody_s_place() -> None:
     trials = [trial_at(0, 0.1, flops=900, known="hrvit_b1"), trial_at(1, 0.5), trial_at(2, 0.4), trial_at(3, 0.3)]
-    first = LADDER.promoted(trials)
-    assert first is not None
+    [first] = LADDER.promoted(trials)
     assert first.number == 0
     trials[0] = trial_at(0, 0.1, flops=900, known="hrvit_b1", rung=1)
-    second = LADDER.promoted(trials)
-    assert second is not None
+    [second] = LADDER.promoted(trials)
     assert second.number == 1
 
 
@@ -88,24 +85,26 @@ def test_by_gain_those_go_on_who_should_add_most_to_the_front(monkeypatch: pytes
     # The wider, the better in the end; all are alike at the rung, but for one that is narrow and was lucky there.
     full = [with_knobs(width, width, 0.2, 0.02 * width, flops=100 + width) for width in range(0, 20, 2)]
     waiting = [
-        with_knobs(20, 1, 0.21, flops=130),
-        with_knobs(21, 19, 0.2, flops=130),
-        with_knobs(22, 5, 0.2, flops=130),
+        with_knobs(20, 1, 0.21, flops=115),
+        with_knobs(21, 19, 0.2, flops=115),
+        with_knobs(22, 12, 0.2, flops=111),
     ]
-    assert two.promoted([*full, *waiting]) is None  # ten of thirteen have gone on: more than one in three
+    assert two.promoted([*full, *waiting]) == []  # ten of thirteen have gone on: more than one in three
     generous = replace(two, eta=1.1)
-    by_gain, by_loss = generous.promoted([*full, *waiting]), replace(generous, by="loss").promoted([*full, *waiting])
-    assert by_gain is not None
-    assert by_loss is not None
+    [by_gain] = generous.promoted([*full, *waiting])
+    [by_loss] = replace(generous, by="loss").promoted([*full, *waiting], most=2)
     assert (by_gain.number, by_loss.number) == (21, 20)
+    both = generous.promoted([*full, *waiting], most=2)
+    assert [trial.number for trial in both] == [21]  # eleven of thirteen may go on, and ten have
+    generous = replace(generous, eta=1.0)
+    assert [trial.number for trial in generous.promoted([*full, *waiting], most=2)] == [21, 22]
     told = generous.expected_values([*full, *waiting])
     assert told[21][0] > 0.3 > 0.2 > told[20][0]
     monkeypatch.setattr(rungs, "ENOUGH_FOR_KNOBS", 11)  # too few to tell from how wide they are
     rungs._forecast.cache_clear()
     told = generous.expected_values([*full, *waiting])
     assert told[21][0] == pytest.approx(told[22][0])
-    early = generous.promoted([*full[:4], *waiting])  # too few to forecast from: by the loss
-    assert early is not None
+    [early] = generous.promoted([*full[:4], *waiting])  # too few to forecast from: by the loss
     assert early.number == 20
 
 
@@ -135,8 +134,7 @@ def test_what_a_zero_cost_proxy_says_is_no_score() -> None:
 def test_the_highest_rung_goes_first() -> None:
     low = [trial_at(number, 0.1 * number) for number in range(3)]
     high = [trial_at(3 + number, 0.5, 0.6 + 0.1 * number) for number in range(3)]
-    chosen = LADDER.promoted([*low, *high])
-    assert chosen is not None
+    [chosen] = LADDER.promoted([*low, *high])
     assert chosen.number == 5
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from hrsearch.search import surrogate
 from hrsearch.search.surrogate import Row, features, forecast
 
 CHOICES = {"stages": (4, 5), "width": (8, 16, 32), "lift": ("a",)}
@@ -23,8 +24,9 @@ def truth(row: Row) -> float:
 
 
 def test_a_network_becomes_a_row_of_places_of_what_it_has_and_of_costs() -> None:
-    assert features({"stages": 5, "width": 16}, CHOICES, [np.e]) == pytest.approx((1, 1, 0.5, 1, 0.5, 0, 1))
-    assert features({"lift": "a"}, CHOICES, [0]) == pytest.approx((0.5, 0, 0.5, 0, 0, 1, 0))
+    one, other = features([{"stages": 5, "width": 16}, {"lift": "a"}], CHOICES, [[np.e], [0]])
+    assert one == pytest.approx((1, 1, 0.5, 1, 0.5, 0, 1))
+    assert other == pytest.approx((0.5, 0, 0.5, 0, 0, 1, 0))
 
 
 @pytest.mark.parametrize("count", [30, 90, 300])
@@ -62,6 +64,18 @@ def test_a_column_of_more_weight_tells_more() -> None:
         for weights in (None, {-1: 3.0})
     ]
     assert errors[1] < errors[0]
+
+
+def test_of_many_rows_the_newest_that_were_measured_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, asked = drawn(220, 0), drawn(20, 1)
+    outdated, newest, guessed = rows[:120], rows[120:200], rows[200:]
+    values = [truth(row) - 0.5 for row in outdated] + [truth(row) for row in newest] + [0.0] * len(guessed)
+    right = np.array([truth(row) for row in asked])
+    errors = []
+    for most in (80, 220):
+        monkeypatch.setattr(surrogate, "MOST", most)
+        errors.append(np.abs(forecast(rows, values, asked, sure=200).mean - right).mean())
+    assert errors[0] < 0.1 < errors[1]
 
 
 def test_how_many_threads_there_are_changes_nothing() -> None:

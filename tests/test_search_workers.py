@@ -1,14 +1,21 @@
 """What a search with several workers finds, beside the same search with one."""
 
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_search import judgement, rows_of, search
+from toy_search import Toy, judgement, rows_of, rungs_called, search
 
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import CandidateFailed
+from hrsearch.runner import Engine
+from hrsearch.search import claims
+from hrsearch.search.engines import ENGINES
+from hrsearch.search.engines.setup import Setup
+from hrsearch.search.proposals import Proposal, propose
 from hrsearch.study import read_study
 
 
@@ -28,3 +35,37 @@ def test_workers_change_what_generations_take_not_what_they_find(sampler: str, t
     assert {state for state, *_ in whole} == {"trained", "failed", "refused"}
     search(tmp_path / "three", 24, uneven, engine={"kind": "processes", "workers": 3}, **options)
     assert rows_of(read_study(tmp_path / "three")) == whole
+
+
+class Many(ThreadPoolExecutor):
+    """A hundred workers in threads."""
+
+    workers = 100
+
+    def __init__(self, engine: Engine, setup: Setup) -> None:
+        super().__init__(self.workers)
+
+
+def test_many_workers_are_fed_at_once_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def counted(*given: Any) -> list[Proposal]:
+        found = propose(*given)
+        asked.append((given[-1], len(found)))
+        return found
+
+    monkeypatch.setitem(ENGINES, "inline", Many)
+    monkeypatch.setattr(claims, "propose", counted)
+    options: dict[str, Any] = {"sampler": "evolve", "draws": 4, "rungs": (20,), "rungs_by": "gain", "eta": 2.0}
+    search(tmp_path / "many", 230, Toy(0.2), control=0.1, limits=("flops<=0.4G",), **options)
+    trials = read_study(tmp_path / "many").trials
+    spent = [trial for trial in trials if trial.state in ("trained", "stopped")]
+    assert len(spent) == 230
+    assert len({trial.attributes["digest"] for trial in trials}) == len(trials)
+    assert sum(trial.state == "trained" for trial in spent) == 115
+    called = Counter((number, rung) for number, rung, _ in rungs_called(tmp_path / "many"))
+    assert set(called.values()) == {1}  # no rung of a trial twice
+    assert asked[0] == (claims.MOST_AT_ONCE, claims.MOST_AT_ONCE)
+    assert sum(found for _, found in asked) == len(trials)  # nothing was found in vain
+    assert len(asked) < 60
+    assert 5 < sum("arm" in trial.attributes for trial in trials) < 45

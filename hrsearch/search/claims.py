@@ -18,12 +18,21 @@ from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
 from hrsearch.search.promise import Counting
-from hrsearch.search.proposals import How, distributions_of, is_between_generations, propose, refused_in_a_row
+from hrsearch.search.proposals import (
+    How,
+    Proposal,
+    distributions_of,
+    identity_of,
+    is_between_generations,
+    propose,
+    refused_in_a_row,
+)
 from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import is_waiting
 
 MOST_REFUSED = 1000  # proposals refused in a row after which a search gives up
+MOST_AT_ONCE = 64  # proposals that are made, and trials that are sent on, from what is known at one time
 MOST_LOSSES = 5  # drivers that may die while they run a candidate before the candidate is blamed
 
 
@@ -89,32 +98,44 @@ class Claims:
         self._ledger = ledger
         self._foresight = Foresight(plan.forecast, plan.limits)
         self._ladder = plan.how.ladder
+        # Found for many workers at once, and not yet taken on.
+        self._promoted: list[int] = []
+        self._proposals: list[Proposal] = []
 
-    def claim(self) -> FrozenTrial | None:
-        """A trial that is this driver's to run, or one that has ended at once; None if there is nothing to do now."""
+    def claim(self, workers: int = 1) -> FrozenTrial | None:
+        """A trial that is this driver's to run, or one that has ended at once; None if there is nothing to do now.
+
+        So many workers wait for one: where finding a trial takes long, as many are found, for the next calls.
+        """
         if self.is_late:
             return None
         with self._ledger.exclusive():
             trials = self._ledger.trials()
-            for trial in trials:
+            unfinished = [trial for trial in trials if runs(trial)]
+            for trial in unfinished:
                 if self._has_ended(trial) and self._is_lost(trial):  # its driver died before it could tell
                     return self._ledger.finish(trial.number, self._end_of(trial))
-            taken = _spent(trials) + sum(map(_is_fresh, self.active(trials)))
-            has_room = self._plan.budget is None or taken < self._plan.budget
+            taken = _spent(trials) + sum(map(_is_fresh, self.active(unfinished)))
+            room = MOST_AT_ONCE if self._plan.budget is None else self._plan.budget - taken
+            has_room, wanted = room > 0, min(workers, MOST_AT_ONCE)
             return (
-                self._left_behind(trials, has_room)
-                or self._sent_on(trials)
-                or (self._new(trials) if has_room else None)
-                or self._let_go(trials)
+                self._left_behind(unfinished, has_room)
+                or self._sent_on(trials, wanted)
+                or (self._new(trials, min(wanted, room)) if has_room else None)
+                or self._let_go(unfinished)
             )
 
     def active(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that are run at this moment, here or elsewhere."""
         return [trial for trial in trials if self._must_run(trial) and not self._is_lost(trial)]
 
-    def _sent_on(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def _sent_on(self, trials: Sequence[FrozenTrial], wanted: int) -> FrozenTrial | None:
         """A trial that goes on to its next rung."""
-        trial = self._ladder.promoted(trials) if self._ladder else None
+        if self._ladder is None:
+            return None
+        found = [trials[number] for number in self._promoted if self._is_waiting(trials[number])]
+        trial, *rest = found or self._ladder.promoted(trials, wanted) or (None,)
+        self._promoted = [one.number for one in rest if one]
         if trial is None:
             return None
         # The rung last: until it stands there the trial waits, and nobody runs it.
@@ -171,7 +192,7 @@ class Claims:
         self.taken_over.add(lost.number)
         return self._ledger.trial(lost.number)
 
-    def _new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def _new(self, trials: Sequence[FrozenTrial], wanted: int) -> FrozenTrial | None:
         if self.end:
             return None
         self._foresight.learn(trials)
@@ -179,7 +200,7 @@ class Claims:
         for name, arch in self._plan.space.known:
             if name not in present:
                 return self._added(Entry({"known": name}), arch)
-        return self._taken_over(trials) or self._proposed(trials)
+        return self._taken_over(trials) or self._proposed(trials, wanted)
 
     def _taken_over(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """The next candidate of another study that this space holds as well."""
@@ -189,7 +210,7 @@ class Claims:
                 return self._added(Entry({}, one.setting, distributions_of(self._plan.space, one.setting)), one.arch)
         return None
 
-    def _proposed(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def _proposed(self, trials: Sequence[FrozenTrial], wanted: int) -> FrozenTrial | None:
         refusals = refused_in_a_row(trials)
         if refusals >= MOST_REFUSED:
             last = trials[-1].user_attrs["reason"]
@@ -199,11 +220,16 @@ class Claims:
             return None
         if is_between_generations(trials, self._plan.how):
             return None
-        counting = Counting(self._plan.cost_of, self._plan.limits)
-        proposal = propose(self._plan.space, trials, self._plan.how, counting)
-        if proposal is None:
+        if self._proposals:  # another driver may have drawn the same meanwhile
+            seen = {identity_of(trial) for trial in trials}
+            self._proposals = [proposal for proposal in self._proposals if proposal.identity not in seen]
+        if not self._proposals:
+            counting = Counting(self._plan.cost_of, self._plan.limits)
+            self._proposals = propose(self._plan.space, trials, self._plan.how, counting, wanted)
+        if not self._proposals:
             self.end = Ending(f"the space seems to hold no network besides the {len(trials):,} already drawn", False)
             return None
+        proposal = self._proposals.pop(0)
         draw = proposal.draw
         arm = {"arm": "random"} if proposal.is_control else {}
         entry = Entry(arm, draw.setting, proposal.distributions, proposal.notes)

@@ -155,7 +155,8 @@ class _Session:
         self._interruption = interruption
         self._claims = Claims(plan, ledger)
         self._reserve = Reserve(ledger.folder)
-        self._leases = Leases(lambda number, lease: ledger.renew(number, self._claims.owner, lease))
+        owner = self._claims.owner
+        self._leases = Leases(lambda number, lease: ledger.renew(number, owner, lease), at_once=ledger.at_once)
         self._flights: dict[Future[Judgement], _Flight] = {}
         self._outcomes: Counter[str] = Counter()  # of this session
 
@@ -183,7 +184,8 @@ class _Session:
             if clock.is_up and not self._claims.end:
                 self._claims.end = Ending(f"the hours are spent; {self._finished().message}", is_error=False)
                 self._claims.is_late = True
-            self._fill()
+            with self._ledger.at_once():
+                self._fill()
             if self._flights:
                 self._collect()
             elif self._claims.active(self._ledger.trials()):
@@ -195,7 +197,7 @@ class _Session:
     def _fill(self) -> None:
         # What has ended is told before more is proposed: with a thousand workers the filling takes minutes.
         while len(self._flights) < self._engine.workers and not any(flight.done() for flight in self._flights):
-            trial = self._claims.claim()
+            trial = self._claims.claim(self._engine.workers - len(self._flights))
             if trial is None:
                 return
             if trial.state == TrialState.RUNNING:
@@ -225,7 +227,8 @@ class _Session:
     def _collect(self) -> None:
         with self._interruption.allowed():
             done, _ = wait(self._flights, timeout=POLL_S, return_when=FIRST_COMPLETED)
-        self._finish(done)
+        with self._ledger.at_once():
+            self._finish(done)
 
     def _finish(self, done: set[Future[Judgement]]) -> None:
         for future in sorted(done, key=lambda one: self._flights[one]):
@@ -312,17 +315,23 @@ class _Session:
                     path.unlink(missing_ok=True)
 
     def _counts(self) -> Counts:
-        trials = self._ledger.trials()
-        outcomes = Counter(trial.user_attrs.get("outcome") for trial in trials if not runs(trial))
+        done, outcomes, states = 0, Counter[str](), Counter[bool]()
+        for trial in self._ledger.trials():  # once for all: with a thousand workers it is told many times a second
+            attributes = trial.user_attrs
+            done += is_spent(attributes)
+            if runs(trial):
+                states[is_waiting(attributes)] += 1
+            else:
+                outcomes[attributes.get("outcome", "")] += 1
         return Counts(
-            done=sum(is_spent(trial.user_attrs) for trial in trials),
+            done=done,
             budget=self._plan.budget,
             trained=outcomes["trained"],
             failed=outcomes["failed"],
             refused=outcomes["refused"],
-            running=sum(runs(trial) and not is_waiting(trial.user_attrs) for trial in trials),
+            running=states[False],
             stopped=outcomes["stopped"],
-            waiting=sum(runs(trial) and is_waiting(trial.user_attrs) for trial in trials),
+            waiting=states[True],
         )
 
     def _finished(self) -> Ending:

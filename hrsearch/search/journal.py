@@ -3,7 +3,9 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +25,24 @@ class StudyFile(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()
         self._reader = JournalFileBackend(str(self._path))
+        self._blocks = 0  # of `at_once` that are open, in all threads
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is appended within reaches the disk at the end: it is waited for once, not once an operation.
+
+        Meanwhile it is in the file, so that the death of this process loses nothing; that of the machine might.
+        """
+        with self._lock:
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+            with self._path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """The operations from that one on; half a line at the end is none."""
@@ -36,6 +56,8 @@ class StudyFile(BaseJournalBackend):
             end = mend(file)
             try:
                 _write(file, lines)
+                if not self._blocks:
+                    os.fsync(file.fileno())
             except BaseException as error:
                 file.truncate(end)
                 if isinstance(error, OSError):
@@ -70,4 +92,3 @@ def _write(file: BinaryIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
-    os.fsync(file.fileno())

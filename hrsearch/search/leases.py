@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -44,9 +45,15 @@ def is_lost(attributes: Mapping[str, Any], me: Owner, now: float) -> bool:
 class Leases:
     """Renews the leases of the trials that this driver runs, from a thread, until the block ends."""
 
-    def __init__(self, renew: Callable[[int, float], bool], every_s: float = RENEW_S) -> None:
-        """`renew(trial, until)` stores the lease, and says whether the trial is still ours."""
+    def __init__(
+        self,
+        renew: Callable[[int, float], bool],
+        every_s: float = RENEW_S,
+        at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`renew(trial, until)` stores the lease, and says if the trial is still ours; a round of them `at_once`."""
         self._renew = renew
+        self._at_once = at_once
         self._every_s = every_s
         self._held: set[int] = set()
         self._ended = threading.Event()
@@ -75,8 +82,9 @@ class Leases:
 
     def _keep(self) -> None:
         while not self._ended.wait(self._every_s):
-            for trial in self.held:
-                self._try(trial)
+            with suppress(OSError), self._at_once():
+                for trial in self.held:
+                    self._try(trial)
 
     def _try(self, trial: int) -> None:
         try:

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,14 @@ MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space
 class Ledger:
     """A study that drivers write: its trials as Optuna stores them, changed one at a time."""
 
-    def __init__(self, folder: Path, storage: BaseStorage, name: str, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self, folder: Path, storage: BaseStorage, name: str, objectives: Sequence[Objective], file: StudyFile | None
+    ) -> None:
+        """`file` is what a journal's storage writes to."""
         self.folder = folder
         self.objectives = tuple(objectives)
         self._storage = storage
+        self._file = file
         self._study_id = storage.get_study_id_from_name(name)
         # Never asked for anything: proposals come from the view. Given so that Optuna does not make a TPE for it.
         self._study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
@@ -41,6 +45,10 @@ class Ledger:
     def exclusive(self) -> AbstractContextManager[None]:
         """Nobody else takes a trial on while this holds."""
         return exclusive(self.folder)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """What is stored within is waited for at the end, where that saves time."""
+        return self._file.at_once() if self._file else nullcontext()
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in order of their number. They are the storage's own: not to be changed."""
@@ -64,8 +72,9 @@ class Ledger:
     def update(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Set attributes of a running trial."""
         trial_id = self._id_of(number)
-        for key, value in attributes.items():
-            self._storage.set_trial_user_attr(trial_id, key, value)
+        with self.at_once():
+            for key, value in attributes.items():
+                self._storage.set_trial_user_attr(trial_id, key, value)
 
     def renew(self, number: int, owner: Mapping[str, Any], until: float) -> bool:
         """Renew a lease; False if the trial is no longer the owner's. OSError if it cannot be stored now."""
@@ -84,7 +93,8 @@ class Ledger:
 
         The outcome is written last: where it stands, a driver that died in between has left nothing to judge again.
         """
-        with suppress(UpdateFinishedTrialError):  # another driver took it over while this one slept, and finished it
+        # Another driver may have taken it over while this one slept, and finished it.
+        with suppress(UpdateFinishedTrialError), self.at_once():
             self.update(number, {key: value for key, value in attributes.items() if key != "outcome"})
             self.update(number, {key: value for key, value in attributes.items() if key == "outcome"})
             self._conclude(self.trial(number))
@@ -114,15 +124,15 @@ def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mappi
             _make_in_database(folder, objectives, asked)
         elif not (folder / JOURNAL).is_file() or not (folder / JOURNAL).stat().st_size:
             _make(folder / JOURNAL, objectives, asked)
-    storage, name = _written(folder)
-    ledger = Ledger(folder, storage, name, objectives)
+    storage, name, file = _written(folder)
+    ledger = Ledger(folder, storage, name, objectives, file)
     _check_agreement(folder, ledger.attributes, asked)
     return ledger
 
 
 def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
     """A function that adds attributes to the finished or running study in `folder`, each whole or not at all."""
-    storage, name = _written(folder)
+    storage, name, _ = _written(folder)
     study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
 
     def note(attributes: Mapping[str, Any]) -> None:
@@ -132,13 +142,14 @@ def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
     return note
 
 
-def _written(folder: Path) -> tuple[BaseStorage, str]:
-    """The storage of a study that has begun, as one to write to, and the study's name in it."""
-    storage = storage_of(folder) if pointer_of(folder) else JournalStorage(StudyFile(folder / JOURNAL))
+def _written(folder: Path) -> tuple[BaseStorage, str, StudyFile | None]:
+    """The storage of a study that has begun, as one to write to, the study's name in it, and its file if it has one."""
+    file = None if pointer_of(folder) else StudyFile(folder / JOURNAL)
+    storage = JournalStorage(file) if file else storage_of(folder)
     name = name_in(folder, storage)
     if name is None:
         raise InputError(f"{folder}: its study has not begun; run the search again")
-    return storage, name
+    return storage, name, file
 
 
 def _make(journal: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:

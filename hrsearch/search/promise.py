@@ -71,8 +71,9 @@ def most_promising(
     knobs: Mapping[str, Knob],
     objectives: Sequence[str],
     seed: int,
-) -> int:
-    """The index of the draft that should add most to the front of what went all the way; the first of equals.
+    count: int = 1,
+) -> list[int]:
+    """The indices of the drafts that together should add most to the front of what went all the way, the best first.
 
     `refused` kept the limits on exact costs and failed at what only judging tells, latency or memory: what is like
     them is worth less.
@@ -84,18 +85,36 @@ def most_promising(
     through = [draft.is_through for draft in judged]
     if any(through):  # what was only forecast to be good leaves its place on the front free
         values = values[through]
-    gains = gains_of(guesses, values, directions, seed)
-    return int(np.argmax(gains * _chances(drafts, judged, refused, knobs, seed)))
+    hits = hits_of(guesses, values, directions, seed)
+    return best_together(hits * _chances(drafts, judged, refused, knobs, seed)[:, None], count)
 
 
-def gains_of(guesses: Rows, values: Rows, directions: Sequence[str], seed: int) -> Rows:
-    """(draft,): the share of the values' box, left free by them, that guesses (guess, draft, objective) take of it."""
+def hits_of(guesses: Rows, values: Rows, directions: Sequence[str], seed: int) -> Rows:
+    """(draft, point): how likely each draft, guessed (guess, draft, objective), is to be no worse than each of some
+    points of the values' box that they leave free. Its mean is the share of what is left that the draft should take."""
     ranges = ranges_of(values.tolist(), directions)
     front = shares(values[non_dominated(values.tolist(), directions)].tolist(), ranges)
     points = np.random.default_rng(seed).random((POINTS, len(directions)))
     left = points[~(front[:, None] >= points).all(axis=2).any(axis=0)]
     placed = shares(guesses.reshape(-1, len(directions)).tolist(), ranges).reshape(guesses.shape)
-    return (placed[:, :, None] >= left).all(axis=3).mean(axis=(0, 2)) if len(left) else np.zeros(guesses.shape[1])
+    hits = np.empty((guesses.shape[1], len(left)))
+    for draft in range(len(hits)):
+        columns = (placed[:, draft, None, column] >= left[:, column] for column in range(len(directions)))
+        hits[draft] = np.logical_and.reduce(list(columns)).mean(axis=0)
+    return hits
+
+
+def best_together(hits: Rows, count: int) -> list[int]:
+    """The drafts that take most of the points between them, the best first and each for what those before it leave;
+    the first of equals."""
+    chosen: list[int] = []
+    left = np.ones(hits.shape[1])
+    for _ in range(min(count, len(hits))):
+        gains = (hits * left).sum(axis=1)
+        gains[chosen] = -1.0
+        chosen.append(int(np.argmax(gains)))
+        left *= 1.0 - hits[chosen[-1]]
+    return chosen
 
 
 def _chances(
@@ -123,18 +142,20 @@ def _guesses(
     rows, known = _rows(drafts, knobs), _rows(judged, knobs)
     luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
     guesses = np.empty((GUESSES, len(drafts), len(objectives)))
+    sure = sum(draft.is_through for draft in judged)
     for column, name in enumerate(objectives):
         if name in EXACT:
             guesses[:, :, column] = [draft.costs[name] for draft in drafts]
         elif OBJECTIVES[name].direction == "minimize":
-            found = forecast(known, np.log(values[:, column]).tolist(), rows)
+            found = forecast(known, np.log(values[:, column]).tolist(), rows, sure=sure)
             guesses[:, :, column] = np.exp(found.mean + found.deviation * luck[:, :, column])
         else:
-            found = forecast(known, values[:, column].tolist(), rows)
+            found = forecast(known, values[:, column].tolist(), rows, sure=sure)
             guesses[:, :, column] = found.mean + found.deviation * luck[:, :, column]
     return guesses
 
 
 def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob]) -> list[Row]:
     choices = {name: knob.values for name, knob in knobs.items()}
-    return [features(draft.setting, choices, [draft.costs[name] for name in EXACT]) for draft in drafts]
+    costs = [[draft.costs[name] for name in EXACT] for draft in drafts]
+    return features([draft.setting for draft in drafts], choices, costs)

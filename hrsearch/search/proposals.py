@@ -11,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -34,6 +35,7 @@ SAMPLER_TRIES = 32  # draws from the sampler for one proposal, each from a seed 
 SLOW_TRIES = {"gp": 3}  # where a draw takes seconds
 RANDOM_TRIES = 2000  # random draws after these; when all are old, the space counts as exhausted
 CONTROL_TRIES = 200  # random draws of the control arm until one keeps the limits on exact costs
+MORE_DRAWS = 2  # for each further proposal that is made at the same time
 FEWEST_JUDGED = 10  # trained candidates before draws are weighed against each other
 
 
@@ -76,39 +78,70 @@ class Proposal:
         return _identity(self.digest, self.draw.setting)
 
 
-def propose(space: Space, trials: Sequence[FrozenTrial], how: How, counting: Counting) -> Proposal | None:
-    """The proposal for trial number `len(trials)`; None if the space seems to hold nothing new."""
-    seen = {identity_of(trial) for trial in trials}
-    number = len(trials)
-    if _is_control(trials, how):
-        return _control(space, seen, seed_of(how.seed, number, "control"), counting)
-    found: list[Proposal] = []
-    expected = how.ladder.expected_values(trials) if how.ladder else {}
+def propose(
+    space: Space, trials: Sequence[FrozenTrial], how: How, counting: Counting, count: int = 1
+) -> list[Proposal]:
+    """The proposal for trial number `len(trials)`; none if the space seems to hold nothing new.
+
+    For so many workers that wait, as many proposals, where draws are weighed: that takes as long for all of them as for
+    one. They are from what is known now, so that each knows a little less than if it had waited for the one before.
+    """
+    number, seen = len(trials), {identity_of(trial) for trial in trials}
+    proposals: list[Proposal] = []
+    wanted = 0
+    for ahead in range(count if how.draws > 1 else 1):
+        if not _is_control(trials, how, ahead):
+            wanted += 1
+        elif control := _control(space, seen, seed_of(how.seed, number + ahead, "control"), counting):
+            proposals.append(control)
+            seen.add(control.identity)
+    if wanted:
+        expected = how.ladder.expected_values(trials) if how.ladder else {}
+        found = _sampled(space, trials, expected, how, seen, how.draws + MORE_DRAWS * (wanted - 1))
+        learnt = [(trial, expected.get(trial.number)) for trial in trials]
+        proposals += _weighed(space, found, learnt, how, counting, wanted)
+    return proposals
+
+
+def _sampled(
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    expected: Mapping[int, Sequence[float]],
+    how: How,
+    seen: set[str],
+    count: int,
+) -> list[Proposal]:
+    """Draws of the sampler that are new, so many if it finds them; if it finds none, a random one if there is any."""
     shown = trials if how.sampler != "random" else ()  # where limits are tight, they are many
     view = view_of(shown, how.directions, expected)
-    for attempt in range(SLOW_TRIES.get(how.sampler, SAMPLER_TRIES) + how.draws - 1):
-        view.sampler = sampler_of(how.sampler, seed_of(how.seed, number, attempt), how.budget)
-        proposal = _sampled(space, view)
+    found: list[Proposal] = []
+    notes: Mapping[str, Any] = {}
+    for attempt in range(SLOW_TRIES.get(how.sampler, SAMPLER_TRIES) + count - 1):
+        view.sampler = sampler_of(how.sampler, seed_of(how.seed, len(trials), attempt), how.budget)
+        proposal = _asked(space, view)
+        notes = proposal.notes
         if proposal.identity not in seen:
             found.append(proposal)
             seen.add(proposal.identity)
-        if len(found) == how.draws:
+        if len(found) == count:
             break
         view.tell(len(view.get_trials(deepcopy=False)) - 1, state=TrialState.FAIL)
-    if found:
-        return _weighed(space, found, [(trial, expected.get(trial.number)) for trial in trials], how, counting)
-    return _random(space, seen, seed_of(how.seed, number, "random"), proposal.notes)
+    else:
+        if not found and (drawn := _random(space, seen, seed_of(how.seed, len(trials), "random"), notes)):
+            found = [drawn]
+    return found
 
 
-def _is_control(trials: Sequence[FrozenTrial], how: How) -> bool:
-    """Whether the next candidate is the control arm's; a proposal that was refused decides for its successor.
+def _is_control(trials: Sequence[FrozenTrial], how: How, ahead: int) -> bool:
+    """Whether the candidate so many ahead is the control arm's; a proposal that was refused decides for its successor.
 
     Where limits are so tight that random draws do not keep them, the sampler takes over.
     """
     number = len(trials) - refused_in_a_row(trials)
-    if how.sampler == "random" or any("arm" in trial.user_attrs for trial in trials[number:]):
+    was_refused = not ahead and any("arm" in trial.user_attrs for trial in trials[number:])
+    if how.sampler == "random" or was_refused:
         return False
-    return seed_of(how.seed, number, "arm") < how.control * 2**32
+    return seed_of(how.seed, number + ahead, "arm") < how.control * 2**32
 
 
 def is_between_generations(trials: Sequence[FrozenTrial], how: How) -> bool:
@@ -154,10 +187,11 @@ def _weighed(
     trials: Sequence[tuple[FrozenTrial, Sequence[float] | None]],
     how: How,
     counting: Counting,
-) -> Proposal:
-    """The proposal that is most worth its training; the first where there is nothing to weigh."""
+    count: int,
+) -> list[Proposal]:
+    """The proposals that are most worth their training; the first ones where there is nothing to weigh."""
     if how.draws == 1:
-        return found[0]
+        return list(found[:1])
     judged = [
         replace(_draft(trial, expected or trial.values), is_through=not expected)
         for trial, expected in trials
@@ -165,15 +199,14 @@ def _weighed(
     ]
     seen = {identity_of(trial) for trial, _ in trials} | {proposal.identity for proposal in found}
     within = _within_limits(space, found, seen, seed_of(how.seed, len(trials), "repair"), counting)
-    if len(judged) < FEWEST_JUDGED:
-        return next(within, (found[0], {}))[0]
-    kept = list(within)
-    if len(kept) < 2:
-        return kept[0][0] if kept else found[0]
+    kept = list(within if len(judged) >= FEWEST_JUDGED else islice(within, count))
+    if len(kept) <= count:
+        return [proposal for proposal, _ in kept] or list(found[:1])
     drafts = [Draft(proposal.draw.setting, costs) for proposal, costs in kept]
     refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
     seed = seed_of(how.seed, len(trials), "weighed")
-    return kept[most_promising(drafts, judged, refused, space.knobs, how.objectives, seed)][0]
+    best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count)
+    return [kept[place][0] for place in best]
 
 
 def _within_limits(
@@ -307,7 +340,7 @@ def _scaled(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> Sequenc
     return trials
 
 
-def _sampled(space: Space, view: Study) -> Proposal:
+def _asked(space: Space, view: Study) -> Proposal:
     trial = view.ask()
     drawn = _drawn(space, lambda knob: trial.suggest_categorical(knob.name, knob.values))  # type: ignore[arg-type]
     notes = view.get_trials(deepcopy=False)[-1].system_attrs

@@ -16,18 +16,19 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.front import best_first, best_of
 from hrsearch.objective import Objective
-from hrsearch.search.promise import EXACT, GUESSES, gains_of
+from hrsearch.search.promise import EXACT, GUESSES, best_together, hits_of
 from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast
 from hrsearch.study import is_waiting
 
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
 ENOUGH_TO_FORECAST = 10  # from a loss and a score
 ENOUGH_FOR_KNOBS = 33  # to forecast from the architecture as well: with fewer it misleads (benchmarks)
+MOST_COMPARED = 200  # of those that wait, in what each should add: comparing takes as long as forecasting
 WEIGHT = 2.0  # of what a rung said among a forecast's columns, each of which is one knob otherwise
 
 
@@ -44,31 +45,36 @@ class Ladder:
     by: Literal["score", "loss", "gain"] = "score"
     screens: bool = False  # whether the first rung is a zero-cost proxy, in units of its own
 
-    def promoted(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-        """The waiting trial that is to be trained to its next rung now, those of the highest rung first."""
+    def promoted(self, trials: Sequence[FrozenTrial], most: int = 1) -> list[FrozenTrial]:
+        """The waiting trials, `most` at most, that are to be trained to the next rung now: the best of the highest one.
+
+        More than one by gain alone, whose forecasts take longer than all else.
+        """
         for rung in reversed(range(self.rungs - 1)):
             judged = [trial for trial in trials if len(_rungs(trial)) > rung]
-            gone_on = sum(trial.user_attrs.get("rung", 0) > rung for trial in judged if not _is_known(trial))
-            waiting = [trial for trial in judged if waits_at(trial, rung)]
-            known = next(filter(_is_known, waiting), None)
-            if known is not None:  # the yardstick is trained in full, whatever it scores
-                return known
-            drawn = [trial for trial in judged if not _is_known(trial)]
-            if waiting and gone_on < int(len(drawn) / self.eta):
-                return self._best(judged, rung)
-        return None
+            known = [trial for trial in judged if _is_known(trial)]
+            waiting = next((trial for trial in known if waits_at(trial, rung)), None)
+            if waiting is not None:  # the yardstick is trained in full, whatever it scores
+                return [waiting]
+            gone_on = sum(trial.user_attrs.get("rung", 0) > rung for trial in judged)
+            gone_on -= sum(trial.user_attrs.get("rung", 0) > rung for trial in known)
+            room = int((len(judged) - len(known)) / self.eta) - gone_on
+            if room > 0 and any(waits_at(trial, rung) for trial in judged):
+                return self._best(judged, rung, min(room, most))
+        return []
 
-    def _best(self, judged: Sequence[FrozenTrial], rung: int) -> FrozenTrial:
-        """Of those that wait at the rung, the one to be sent on."""
+    def _best(self, judged: Sequence[FrozenTrial], rung: int, most: int) -> list[FrozenTrial]:
+        """Of those that wait at the rung, the ones to be sent on."""
         among = [place for place, trial in enumerate(judged) if waits_at(trial, rung)]
         gains = self._gains([judged[place] for place in among], judged, rung)
         if gains is not None and gains.any():
-            return judged[among[int(np.argmax(gains))]]
+            return [judged[among[place]] for place in best_together(gains, most)]
         points, directions = self._points(judged, rung)
-        return judged[best_of(points, directions, set(among))]
+        return [judged[best_of(points, directions, set(among))]]
 
     def _gains(self, waiting: Sequence[FrozenTrial], judged: Sequence[FrozenTrial], rung: int) -> Rows | None:
-        """What each that waits should add to the front of those that went all the way; None where none can tell."""
+        """What each that waits should take beyond the front of those that went all the way, as `hits_of` has it; None
+        where none can tell. Of many, those that promise little even if they are lucky are taken for nothing."""
         forecasts = self._forecasts(judged, rung)
         if not forecasts:
             return None
@@ -86,7 +92,13 @@ class Ladder:
         ]
         if not through:  # all broke a limit in the end
             return None
-        return gains_of(guesses, np.array(through), self._directions, seed=0)
+        lucky = np.quantile(guesses, 0.9, axis=0, keepdims=True)
+        worth = hits_of(lucky, np.array(through), self._directions, seed=0).sum(axis=1)
+        likely = np.sort(np.argsort(-worth, kind="stable")[:MOST_COMPARED])
+        hits = hits_of(guesses[:, likely], np.array(through), self._directions, seed=0)
+        found = np.zeros((len(waiting), hits.shape[1]))
+        found[likely] = hits
+        return found
 
     def is_through(self, attributes: Mapping[str, Any]) -> bool:
         """Whether the trial with these attributes was judged at the last rung."""
@@ -203,18 +215,19 @@ def _gain(trials: Sequence[FrozenTrial], rung: int) -> float:
 
 def _rows(trials: Sequence[FrozenTrial], rung: int) -> list[Row]:
     """The trials with their knobs, their costs, and what a rung said, in deviations of that."""
+    distributions: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        if not trial.distributions.keys() <= distributions.keys():
+            distributions |= trial.distributions
     choices = {
         name: distribution.choices
-        for trial in trials
-        for name, distribution in trial.distributions.items()
+        for name, distribution in sorted(distributions.items())
         if isinstance(distribution, CategoricalDistribution)
     }
-    choices = dict(sorted(choices.items()))
     costs = [[trial.user_attrs[name] for name in EXACT] for trial in trials]
     said = [(_rungs(trial)[rung]["loss"], _rungs(trial)[rung]["value"]) for trial in trials]
-    return [
-        (*features(trial.params, choices, cost), *one) for trial, cost, one in zip(trials, costs, said, strict=True)
-    ]
+    rows = features([trial.params for trial in trials], choices, costs)
+    return [(*row, *one) for row, one in zip(rows, said, strict=True)]
 
 
 @lru_cache(maxsize=8)
