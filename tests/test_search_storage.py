@@ -84,6 +84,44 @@ file.append_logs([{"n": 1}])
 """
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hrsearch.search.journal import StudyFile
+file = StudyFile(Path(sys.argv[1]))
+with file.at_once(), file.at_once():
+    file.append_logs([{"n": 0}])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_appended_at_once_outlives_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.touch()
+    home = {"PYTHONPATH": str(Path(hrsearch.__file__).parent.parent)}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=os.environ | home)
+    assert killed.returncode == -signal.SIGKILL
+    assert numbers(path) == [0]
+
+
+def test_what_is_appended_at_once_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    path.touch()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(len(numbers(path))))
+    file = StudyFile(path)
+    file.append_logs([{"n": 0}])
+    with file.at_once():
+        file.append_logs([{"n": 1}])
+        with file.at_once():
+            file.append_logs([{"n": 2}])
+        with pytest.raises(ValueError, match="in between"), file.at_once():
+            raise ValueError("in between")
+        assert numbers(path) == [0, 1, 2]
+    file.append_logs([{"n": 3}])
+    assert synced == [1, 3, 4]
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """The file system takes part of a line, then nothing; later there is room again."""
     path = tmp_path / "journal"

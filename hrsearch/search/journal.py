@@ -30,7 +30,7 @@ class StudyFile(BaseJournalBackend):
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """What is appended within reaches the disk at the end: it is waited for once, not once an operation.
+        """What is appended within reaches the disk at the end of the outermost block: it is waited for once.
 
         Meanwhile it is in the file, so that the death of this process loses nothing; that of the machine might.
         """
@@ -41,8 +41,10 @@ class StudyFile(BaseJournalBackend):
         finally:
             with self._lock:
                 self._blocks -= 1
-            with self._path.open("rb") as file:
-                os.fsync(file.fileno())
+                is_last = not self._blocks
+            if is_last:
+                with self._path.open("rb") as file:
+                    os.fsync(file.fileno())
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """The operations from that one on; half a line at the end is none."""
