@@ -67,5 +67,4 @@ def test_many_workers_are_fed_at_once_within_the_budget(tmp_path: Path, monkeypa
     assert set(called.values()) == {1}  # no rung of a trial twice
     assert asked[0] == (claims.MOST_AT_ONCE, claims.MOST_AT_ONCE)
     assert sum(found for _, found in asked) == len(trials)  # nothing was found in vain
-    assert len(asked) < 60
     assert 5 < sum("arm" in trial.attributes for trial in trials) < 45
