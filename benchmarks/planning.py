@@ -1,6 +1,6 @@
 """How wrong is a running search about when it will end? Recorded studies, cut where a share of their time had passed.
 
-    python benchmarks/planning.py reports/hrvit-laptop reports/worked-example reports/hirivit-448/five-1 reports/hrformer-laptop
+    python benchmarks/planning.py reports/hrvit-laptop reports/worked-example reports/hirivit-448/five-1
 
 A study's journal is read as it stood at each share of the time; what `hrsearch run` and `watch` would have told then is
 held against what it still took.
