@@ -134,10 +134,11 @@ class Claims:
         if self._ladder is None:
             return None
         found = [trials[number] for number in self._promoted if self._is_waiting(trials[number])]
-        trial, *rest = found or self._ladder.promoted(trials, wanted) or (None,)
-        self._promoted = [one.number for one in rest if one]
-        if trial is None:
+        found = found or self._ladder.promoted(trials, wanted)
+        self._promoted = [trial.number for trial in found[1:]]
+        if not found:
             return None
+        trial = found[0]
         # The rung last: until it stands there the trial waits, and nobody runs it.
         rung = len(trial.user_attrs["rungs"])
         self._ledger.update(trial.number, {"owner": self.owner, "lease": until(), "rung": rung})
