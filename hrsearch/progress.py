@@ -203,7 +203,7 @@ def calibrated(study: str, count: int, *, times: int, seeds: int, zero_cost: boo
 
     folder = folder_of(study, api.HOME)
     with _shown_work() as show:
-        card = calibrate(folder, count, times, seeds, list(ZERO_COST) if zero_cost else (), show)
+        card = calibrate(folder, count, times, seeds, list(ZERO_COST) if zero_cost else (), show, _say_how_long)
     path = write_report(read_study(folder), folder / "report.html")
     return [*lines_of(card), f"report:  {path}"], json_of_card(card)
 
@@ -234,6 +234,12 @@ def finalized(study: str, *, seeds: int, times: int, most: int | None) -> Told:
     found = [one | {"on_front": odds[one["trial"]]} for one in confirmed]
     told = {"confirmed": found, "lucky": [trial.number for trial in dropped], "report": str(path)}
     return [*lines, *_next(path, study)], told
+
+
+def _say_how_long(seconds: float) -> None:
+    """Before the bar can tell, which is after the slowest networks."""
+    if seconds:
+        print(f"trainings of {duration(seconds)} of one worker in all, the longest first", file=sys.stderr)
 
 
 @contextmanager

@@ -171,6 +171,21 @@ def test_half_of_the_chosen_are_of_the_best_quarter() -> None:
         choose(example_record(3), 12)
 
 
+def test_what_trains_far_slower_than_others_is_not_chosen_where_there_is_another() -> None:
+    record = example_record(41)
+    rest = {trial.number for trial in quarters(record)[1]}  # of whom each stands for five
+    first = {trial.number for trial in choose(record, 12)}
+    for trial in record.trials:
+        hindered = trial.number in first & rest
+        trial.attributes["score"].update(seconds=400.0 if hindered else 100.0, steps=100)
+    again = {trial.number for trial in choose(record, 12)}
+    assert len(again) == 12
+    assert not again & first & rest
+    assert again - rest == first - rest
+    assert {trial.number for trial in choose(record, 12, first)} == first  # what was trained is not given up
+    assert len(choose(record, 40)) == 40
+
+
 def confirmed_record(scores: dict[int, list[float]], count: int = 12) -> Record:
     """A study whose front was confirmed with these scores."""
     record = example_record(count, known=())
@@ -278,6 +293,7 @@ def test_calibrate_prints_a_card_and_goes_on(home: Path) -> None:
     assert "4 networks (2 of the top quarter), standing for 6, were trained 2 times as long" in done.stdout
     assert "score after 2 steps" in done.stdout
     assert re.search(r"^(GREEN|AMBER|RED): The |^AMBER: 4 networks", done.stdout, re.MULTILINE)
+    assert re.search(r"^trainings of .* of one worker in all", done.stderr, re.MULTILINE)
     before = results_in(home, "calibration")
     assert len(before) == 4
     again = inside(home, "calibrate", "space", "-k", "5", "--times", "2", "--zero-cost", "--json")
@@ -310,8 +326,12 @@ def test_what_is_trained_before_an_interruption_is_kept(home: Path) -> None:
     assert [key for key in results_in(home, "calibration") if key.startswith("calibration:3:")] == sorted(seen)
     assert card_of(study.record, 3) is None
     later: list[str] = []
-    calibrate(study.folder, 4, 3, 1, (), lambda one: later.append(one.key))
+    left: list[float] = []
+    calibrate(study.folder, 4, 3, 1, (), lambda one: later.append(one.key), left.append)
     assert len(later) == 2
+    calibrate(study.folder, 4, 3, 1, (), on_start=left.append)
+    assert left[0] > 0
+    assert left[1:] == [0.0]  # all are known
     assert not set(later) & set(seen)
     assert study.calibrate(4, 3).networks == 4
 
