@@ -48,14 +48,25 @@ def weighed(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row])
     return list(forecast(known, values, asked, {-1: WEIGHT, -2: WEIGHT}).mean)
 
 
+def beside_synflow(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
+    """With what synflow says of the untrained network in the last column."""
+    return list(forecast(known, values, asked, {-1: 4.0}).mean)
+
+
 def ways_of(table: Table, rows: Sequence[Row]) -> dict[str, tuple[Way, list[Row]]]:
     """How each way is called, what it does, and the rows that it is shown."""
     said = table.frame[["loss_0", "score_0"]].to_numpy(float).tolist()
     both = [(*row, *one) for row, one in zip(rows, said, strict=True)]
+    flow = np.log(table.frame["synflow"]).tolist()
     return {
         "knobs and costs, a forest": (forest, list(rows)),
         "knobs and costs, linear": (linear, list(rows)),
         "**knobs and costs, a Gaussian process**": (process, list(rows)),
+        "synflow alone": (linear, [(one,) for one in flow]),
+        "knobs, costs and synflow, a Gaussian process": (
+            beside_synflow,
+            [(*row, one) for row, one in zip(rows, flow, strict=True)],
+        ),
         "the loss at the rung alone": (linear, [(loss,) for loss, _ in said]),
         "the loss and the score at the rung": (linear, [(loss, score) for loss, score in said]),
         "the same, a Gaussian process": (weighed, [tuple(one) for one in said]),

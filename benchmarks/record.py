@@ -2,7 +2,8 @@
 
     python benchmarks/record.py run --count 600 --to rows.jsonl              # again: goes on
     python benchmarks/record.py pack rows.jsonl     # into recorded.csv.gz, from where the next recording goes on
-    python benchmarks/record.py table               # what a rung tells of the last one
+    python benchmarks/record.py zero                # adds what zero-cost proxies say of each to recorded.csv.gz
+    python benchmarks/record.py table               # what a rung and what they tell of the last score
 
 Every network is trained by the runner's own proxy, from the seed that a search would give it, to each rung: what stands
 before the decay of one rung is where the next goes on. Seconds are CPU seconds of one thread, so that a busy machine
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import count, islice
+from itertools import count, islice, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from hrsearch.build import build
 from hrsearch.candidate import seed_of
 from hrsearch.cost import cost, measure, reference_time
 from hrsearch.proxy import proxy_data, train_proxy
+from hrsearch.proxy.zero import probe_of
+from hrsearch.registry import ZERO_COST
 from hrsearch.runner import Runner, load_runner, trunk_of
 from hrsearch.space import Space, load_space
 
@@ -68,6 +71,35 @@ def recorded(space_path: str, runner: Runner, seed: int, reference_ms: float) ->
             seconds = time.process_time() - began
             row |= {f"score_{rung}": score.value, f"loss_{rung}": score.loss, f"seconds_{rung}": seconds}
     return row | {"seconds": in_full(row, (*plan.rungs, plan.steps))}
+
+
+def judged_untrained(space_path: str, runner: Runner, seed: int) -> dict[str, float]:
+    """What each zero-cost proxy says of a network as it is before its training, and the CPU seconds that this took."""
+    torch.set_num_threads(1)
+    space, plan = load_space(space_path), runner.proxy
+    arch = space.sample(seed)[1]
+    data = proxy_data(plan, space.task)
+    own = seed_of(runner.search.seed, arch.digest())
+    row = {"seed": float(seed)}
+    for kind in ZERO_COST:
+        torch.manual_seed(own)
+        network = build(arch, classes=len(data.classes), drop_path=plan.drop_path)
+        probe = probe_of(data, plan, own)
+        began = time.process_time()
+        row[kind] = ZERO_COST[kind](network, probe)
+        row[f"seconds_{kind}"] = time.process_time() - began
+    return row
+
+
+def with_zero_cost(rows: pd.DataFrame, asked: argparse.Namespace) -> pd.DataFrame:
+    """The table with a column for each zero-cost proxy, to six digits; prints what they take."""
+    space, runner = asked.space, load_runner(asked.runner)
+    with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
+        found = pd.DataFrame(pool.map(judged_untrained, repeat(space), repeat(runner), rows["seed"].tolist()))
+    for kind in ZERO_COST:
+        print(f"{kind}: {found[f'seconds_{kind}'].mean():.2f} CPU-seconds a network")
+        rows = rows.assign(**{kind: [float(f"{value:.6g}") for value in found[kind]]})
+    return rows
 
 
 def in_full(row: dict[str, Any], ladder: tuple[int, ...]) -> float:
@@ -110,7 +142,7 @@ def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterat
     orders = {
         name: rows[name] * (-1 if name.startswith("loss") else 1) for name in names if name[:5] in ("score", "loss_")
     }
-    orders |= {name: rows[name] for name in ("flops", "latency", "params")}
+    orders |= {name: rows[name] for name in ("flops", "latency", "params", *ZERO_COST) if name in names}
     best = set(last.nlargest(len(rows) // 4).index)
     generator = np.random.default_rng(0)
     draws = [generator.integers(0, len(rows), len(rows)) for _ in range(resamples)]
@@ -138,16 +170,18 @@ def main() -> None:
     """Record, pack or sum up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run")
-    running.add_argument("--space", default=str(Path(__file__).with_name("space.yaml")))
-    running.add_argument("--runner", default=str(Path(__file__).with_name("runner.yaml")))
+    running, judging = commands.add_parser("run"), commands.add_parser("zero")
+    for one in (running, judging):
+        one.add_argument("--space", default=str(Path(__file__).with_name("space.yaml")))
+        one.add_argument("--runner", default=str(Path(__file__).with_name("runner.yaml")))
+        one.add_argument("--workers", type=int, default=os.cpu_count())
     running.add_argument("--flops", type=float, default=5e8, help="at most so many")
     running.add_argument("--count", type=int, default=600, help="networks")
-    running.add_argument("--workers", type=int, default=os.cpu_count())
     running.add_argument("--to", type=Path, default=Path("rows.jsonl"))
     packing = commands.add_parser("pack")
     packing.add_argument("rows", type=Path)
     packing.add_argument("--to", type=Path, default=TABLE)
+    judging.add_argument("table", type=Path, nargs="?", default=TABLE)
     summing = commands.add_parser("table")
     summing.add_argument("table", type=Path, nargs="?", default=TABLE)
     asked = parser.parse_args()
@@ -155,6 +189,8 @@ def main() -> None:
         run(asked)
     elif asked.command == "pack":
         packed(asked.rows, asked.to).to_csv(asked.to, index=False)
+    elif asked.command == "zero":
+        with_zero_cost(pd.read_csv(asked.table), asked).to_csv(asked.table, index=False)
     else:
         rows = pd.read_csv(asked.table)
         print(f"{len(rows)} networks", *table(rows), sep="\n")

@@ -158,8 +158,12 @@ def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> Non
     assert list(packed["seed"]) == [-1, 0]
     packed.to_csv(tmp_path / "table.csv", index=False)
     assert len(record.packed(path, tmp_path / "table.csv")) == 2
-    lines = list(record.table(pd.read_csv(BENCHMARKS / "recorded.csv.gz"), resamples=20))
+    rows = pd.read_csv(BENCHMARKS / "recorded.csv.gz")
+    lines = list(record.table(rows, resamples=20))
     assert lines[2].startswith("| score_0 | 0.")
+    untrained = record.judged_untrained(str(BENCHMARKS / "space.yaml"), runner, int(rows["seed"][0]))
+    for kind in ("synflow", "naswot", "zico"):
+        assert rows[kind][0] == pytest.approx(untrained[kind], rel=1e-3)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
