@@ -7,7 +7,7 @@ the variance open. Means over several choices of those that are known.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import StandardScaler
 
 from hrsearch.search.rungs import WEIGHT
-from hrsearch.search.surrogate import Row, features, forecast
+from hrsearch.search.surrogate import Row, features, forecast, weights_of
 from hrsearch.space import load_space
 
 HERE = Path(__file__).parent
+COSTS = 2  # the last columns of a row
 KNOWN = (12, 25, 50, 100, 200, 400)
 Way = Callable[[Sequence[Row], Sequence[float], Sequence[Row]], Sequence[float]]
 
@@ -39,39 +40,37 @@ def linear(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) 
 
 
 def process(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
-    """What the search does."""
+    """What the search does, all columns alike."""
     return list(forecast(known, values, asked).mean)
 
 
-def weighed(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
-    """What the search does where a rung said something."""
-    return list(forecast(known, values, asked, {-1: WEIGHT, -2: WEIGHT}).mean)
+def weighed(weights: Mapping[int, float]) -> Way:
+    """What the search does, with columns of other weights."""
+    return lambda known, values, asked: list(forecast(known, values, asked, weights).mean)
 
 
-def beside_synflow(known: Sequence[Row], values: Sequence[float], asked: Sequence[Row]) -> Sequence[float]:
-    """With what synflow says of the untrained network in the last column."""
-    return list(forecast(known, values, asked, {-1: 4.0}).mean)
-
-
-def ways_of(table: Table, rows: Sequence[Row]) -> dict[str, tuple[Way, list[Row]]]:
+def ways_of(table: Table, rows: Sequence[Row], knobs: int) -> dict[str, tuple[Way, list[Row]]]:
     """How each way is called, what it does, and the rows that it is shown."""
     said = table.frame[["loss_0", "score_0"]].to_numpy(float).tolist()
-    both = [(*row, *one) for row, one in zip(rows, said, strict=True)]
-    flow = np.log(table.frame["synflow"]).tolist()
+    flow = np.log(table.frame["synflow"]).to_numpy()[:, None].tolist()
+    plain = [(*row[: 2 * knobs], *row[-COSTS:]) for row in rows]
+    usual, rung = weights_of(knobs), {-1: WEIGHT, -2: WEIGHT}
     return {
-        "knobs and costs, a forest": (forest, list(rows)),
-        "knobs and costs, linear": (linear, list(rows)),
-        "**knobs and costs, a Gaussian process**": (process, list(rows)),
-        "synflow alone": (linear, [(one,) for one in flow]),
-        "knobs, costs and synflow, a Gaussian process": (
-            beside_synflow,
-            [(*row, one) for row, one in zip(rows, flow, strict=True)],
-        ),
+        "knobs and costs, a forest": (forest, plain),
+        "knobs and costs, linear": (linear, plain),
+        "knobs and costs, a Gaussian process": (process, plain),
+        "**the shape too, as the search has it**": (weighed(usual), list(rows)),
+        "and synflow": (weighed({**usual, -1: 3.0}), _beside(rows, flow)),
+        "synflow alone": (linear, _beside([()] * len(rows), flow)),
         "the loss at the rung alone": (linear, [(loss,) for loss, _ in said]),
-        "the loss and the score at the rung": (linear, [(loss, score) for loss, score in said]),
-        "the same, a Gaussian process": (weighed, [tuple(one) for one in said]),
-        "all of it, a Gaussian process": (weighed, both),
+        "the loss and the score at the rung": (linear, _beside([()] * len(rows), said)),
+        "the same, a Gaussian process": (weighed(rung), _beside([()] * len(rows), said)),
+        "**all of it, as the search has it at a rung**": (weighed({**usual, **rung}), _beside(rows, said)),
     }
+
+
+def _beside(rows: Sequence[Row], columns: Sequence[Sequence[float]]) -> list[Row]:
+    return [(*row, *one) for row, one in zip(rows, columns, strict=True)]
 
 
 def figures(ways: dict[str, tuple[Way, list[Row]]], scores: Sequence[float], repeats: int) -> Iterator[str]:
@@ -110,8 +109,12 @@ def main() -> None:
     table = read_table(asked.table, space)
     choices = {name: knob.values for name, knob in space.knobs.items()}
     costs = table.frame[["params", "flops"]].to_numpy(float).tolist()
-    rows = features(table.settings, choices, costs)
-    print(*figures(ways_of(table, rows), table.frame[f"score_{table.last}"].tolist(), asked.repeats), sep="\n")
+    archs = [space.arch(setting).to_dict() for setting in table.settings]
+    rows = features(table.settings, choices, costs, archs)
+    print(
+        *figures(ways_of(table, rows, len(choices)), table.frame[f"score_{table.last}"].tolist(), asked.repeats),
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ expected share of new hypervolume is proposed.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from hrsearch.arch import Arch
 from hrsearch.errors import InputError
 from hrsearch.front import non_dominated, ranges_of, shares
 from hrsearch.objective import OBJECTIVES, Cost, Limit
-from hrsearch.search.surrogate import Row, Rows, features, forecast
+from hrsearch.search.surrogate import Row, Rows, features, forecast, weights_of
 from hrsearch.search.verdict import broken, violations_of
 from hrsearch.space import Knob, Setting
 
@@ -59,6 +60,7 @@ class Draft:
     """A setting and what is known of it: the exact costs, or all values once it is trained."""
 
     setting: Setting
+    arch: Mapping[str, Any]  # as the study keeps it
     costs: Mapping[str, int]
     values: Sequence[float] = ()
     is_through: bool = True  # False where the values are what the last rung should say
@@ -142,15 +144,16 @@ def _guesses(
     rows, known = _rows(drafts, knobs), _rows(judged, knobs)
     luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
     guesses = np.empty((GUESSES, len(drafts), len(objectives)))
+    weights = weights_of(len(knobs))
     sure = sum(draft.is_through for draft in judged)
     for column, name in enumerate(objectives):
         if name in EXACT:
             guesses[:, :, column] = [draft.costs[name] for draft in drafts]
         elif OBJECTIVES[name].direction == "minimize":
-            found = forecast(known, np.log(values[:, column]).tolist(), rows, sure=sure)
+            found = forecast(known, np.log(values[:, column]).tolist(), rows, weights, sure)
             guesses[:, :, column] = np.exp(found.mean + found.deviation * luck[:, :, column])
         else:
-            found = forecast(known, values[:, column].tolist(), rows, sure=sure)
+            found = forecast(known, values[:, column].tolist(), rows, weights, sure)
             guesses[:, :, column] = found.mean + found.deviation * luck[:, :, column]
     return guesses
 
@@ -158,4 +161,4 @@ def _guesses(
 def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob]) -> list[Row]:
     choices = {name: knob.values for name, knob in knobs.items()}
     costs = [[draft.costs[name] for name in EXACT] for draft in drafts]
-    return features([draft.setting for draft in drafts], choices, costs)
+    return features([draft.setting for draft in drafts], choices, costs, [draft.arch for draft in drafts])

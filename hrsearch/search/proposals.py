@@ -202,7 +202,11 @@ def _weighed(
     kept = list(within if len(judged) >= FEWEST_JUDGED else islice(within, count))
     if len(kept) <= count:
         return [proposal for proposal, _ in kept] or list(found[:1])
-    drafts = [Draft(proposal.draw.setting, costs) for proposal, costs in kept]
+    drafts = [
+        Draft(proposal.draw.setting, proposal.draw.arch.to_dict(), costs)
+        for proposal, costs in kept
+        if proposal.draw.arch
+    ]
     refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
     seed = seed_of(how.seed, len(trials), "weighed")
     best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count)
@@ -228,7 +232,7 @@ def _within_limits(
 
 
 def _draft(trial: FrozenTrial, values: Sequence[float] = ()) -> Draft:
-    return Draft(trial.params, {name: trial.user_attrs[name] for name in EXACT}, values)
+    return Draft(trial.params, trial.user_attrs["arch"], {name: trial.user_attrs[name] for name in EXACT}, values)
 
 
 def _failed_at_what_it_takes(trial: FrozenTrial) -> bool:

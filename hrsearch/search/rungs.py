@@ -22,12 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 from hrsearch.front import best_first, best_of
 from hrsearch.objective import Objective
 from hrsearch.search.promise import EXACT, GUESSES, best_together, hits_of
-from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast
+from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast, weights_of
 from hrsearch.study import is_waiting
 
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
-ENOUGH_TO_FORECAST = 10  # from a loss and a score
-ENOUGH_FOR_KNOBS = 33  # to forecast from the architecture as well: with fewer it misleads (benchmarks)
+ENOUGH_TO_FORECAST = 10  # from a loss, a score and the architecture
 MOST_COMPARED = 200  # of those that wait, in what each should add: comparing takes as long as forecasting
 WEIGHT = 2.0  # of what a rung said among a forecast's columns, each of which is one knob otherwise
 
@@ -146,7 +145,9 @@ class Ladder:
         last = {place: _rungs(trial)[-1]["value"] for place, trial in enumerate(drawn) if self._is_through(trial)}
         if self.by != "gain" or len(last) < ENOUGH_TO_FORECAST:
             return {}
-        found = _forecast(tuple(_rows(drawn, rung)), tuple(last), tuple(last.values()))
+        choices = _choices_of(drawn)
+        rows = tuple(_rows(drawn, rung, choices))
+        found = _forecast(rows, tuple(last), tuple(last.values()), knobs=len(choices))
         pairs = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
         return {trial.number: pair for trial, pair in zip(drawn, pairs, strict=True)}
 
@@ -213,29 +214,33 @@ def _gain(trials: Sequence[FrozenTrial], rung: int) -> float:
     return statistics.median([scores[rung + 1]["value"] - scores[rung]["value"] for scores in both]) if both else 0.0
 
 
-def _rows(trials: Sequence[FrozenTrial], rung: int) -> list[Row]:
-    """The trials with their knobs, their costs, and what a rung said, in deviations of that."""
+def _choices_of(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[Any]]:
+    """The values that each knob may have."""
     distributions: dict[str, BaseDistribution] = {}
     for trial in trials:
         if not trial.distributions.keys() <= distributions.keys():
             distributions |= trial.distributions
-    choices = {
+    return {
         name: distribution.choices
         for name, distribution in sorted(distributions.items())
         if isinstance(distribution, CategoricalDistribution)
     }
+
+
+def _rows(trials: Sequence[FrozenTrial], rung: int, choices: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """The trials with what `features` tells of them, and what a rung said."""
     costs = [[trial.user_attrs[name] for name in EXACT] for trial in trials]
     said = [(_rungs(trial)[rung]["loss"], _rungs(trial)[rung]["value"]) for trial in trials]
-    rows = features([trial.params for trial in trials], choices, costs)
+    archs = [trial.user_attrs["arch"] for trial in trials]
+    rows = features([trial.params for trial in trials], choices, costs, archs)
     return [(*row, *one) for row, one in zip(rows, said, strict=True)]
 
 
 @lru_cache(maxsize=8)
-def _forecast(rows: tuple[Row, ...], at: tuple[int, ...], values: tuple[float, ...]) -> Forecast:
+def _forecast(rows: tuple[Row, ...], at: tuple[int, ...], values: tuple[float, ...], knobs: int) -> Forecast:
     """The values that all rows should have, from those `at` which they are known. What a rung said comes last in a row.
 
     Remembered, because who goes on, whose checkpoint is kept and what a sampler is told ask for the same.
     """
-    if len(at) < ENOUGH_FOR_KNOBS:
-        rows = tuple(row[-2:] for row in rows)
-    return forecast([rows[place] for place in at], values, rows, weights={-1: WEIGHT, -2: WEIGHT})
+    weights = {**weights_of(knobs), -1: WEIGHT, -2: WEIGHT}
+    return forecast([rows[place] for place in at], values, rows, weights)

@@ -1,7 +1,7 @@
-"""What training would tell of a network, forecast from those that were trained: a Gaussian process over its knobs.
+"""What training would tell of a network, forecast from those that were trained: a Gaussian process over its shape.
 
-From 50 random networks of HRViT's space it leaves 55 % of the variance of the others' scores open, a forest 66 %, and
-it says how sure it is (benchmarks/forecasting.py).
+From 50 random networks of HRViT's space it leaves 47 % of the variance of the others' scores open, from the knobs alone
+55 %, a forest 66 %, and it says how sure it is (benchmarks/forecasting.py).
 """
 
 import math
@@ -19,9 +19,12 @@ Rows = NDArray[np.float64]
 Row = tuple[float, ...]
 
 # So many of the first rows the process' own parameters are fitted to: by steps, that a search can use them again, and
-# no more in the end, which would take seconds and hardly change them.
-LEARNT = (10, 15, 22, 33, 50, 75, 110)
+# no more in the end, which would take seconds and hardly change them. Fewer would mislead: until then they are `PRIOR`.
+LEARNT = (33, 50, 75, 110)
+PRIOR = (0.3, 6.0, 0.04, 0.2)  # variance and length of what is smooth, variances of the trend and of the noise
 MOST = 400  # rows that a forecast is made from, the newest that are measured: a process' time grows with their cube
+KNOB = 0.3  # weight of a knob's column: the most of what it does shows in the network's shape and its costs
+MAPS = 6  # of the pyramid that the head is given, which a row tells of
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,13 @@ class Forecast:
 
 
 def features(
-    settings: Iterable[Mapping[str, Any]], choices: Mapping[str, Sequence[Any]], costs: Iterable[Sequence[float]]
+    settings: Iterable[Mapping[str, Any]],
+    choices: Mapping[str, Sequence[Any]],
+    costs: Iterable[Sequence[float]],
+    archs: Iterable[Mapping[str, Any]],
 ) -> list[Row]:
-    """Networks as rows: each knob's place among its values, from 0 to 1, whether it has it, and logs of its costs."""
+    """Networks as rows: each knob's place among its values, from 0 to 1, and whether the network has it; its shape;
+    logs of its costs. `archs` are networks as the study keeps them."""
     places = {
         name: {value: (place / max(len(values) - 1, 1), 1.0) for place, value in enumerate(values)}
         for name, values in choices.items()
@@ -43,10 +50,38 @@ def features(
     return [
         (
             *chain.from_iterable(at[setting[name]] if name in setting else (0.5, 0.0) for name, at in places.items()),
+            *shape_of(arch),
             *(math.log(max(one, 1)) for one in cost),
         )
-        for setting, cost in zip(settings, costs, strict=True)
+        for setting, cost, arch in zip(settings, costs, archs, strict=True)
     ]
+
+
+def weights_of(knobs: int) -> dict[int, float]:
+    """The weights of the columns of `features`, with so many knobs, that have another than 1."""
+    return dict.fromkeys(range(2 * knobs), KNOB)
+
+
+def shape_of(arch: Mapping[str, Any]) -> Row:
+    """What a network is made of, alike in every space: how fine its finest map is, how many maps there are, the width
+    of the stem and of the head, the blocks of all branches, and of each map its channels and its blocks. All logs."""
+    stages = arch["stages"]
+    maps = [(branch["channels"], branch["stride"]) for branch in stages[-1]["branches"]][:MAPS]
+    depths: dict[int, int] = {}
+    for branch in chain.from_iterable(stage["branches"] for stage in stages):
+        depths[branch["stride"]] = depths.get(branch["stride"], 0) + branch["depth"]
+    missing = [0.0] * (MAPS - len(maps))
+    return (
+        math.log(maps[0][1]),
+        math.log(len(maps)),
+        math.log(stages[0]["branches"][0]["channels"]),
+        math.log1p(arch["head"].get("width") or 0),
+        math.log1p(sum(depths.values())),
+        *(math.log(channels) for channels, _ in maps),
+        *missing,
+        *(math.log1p(depths[stride]) for _, stride in maps),
+        *missing,
+    )
 
 
 def forecast(
@@ -65,12 +100,14 @@ def forecast(
     from sklearn.gaussian_process import GaussianProcessRegressor
     from threadpoolctl import threadpool_limits
 
-    count = max((count for count in LEARNT if count <= len(known)), default=len(known))
+    count = max((count for count in LEARNT if count <= len(known)), default=0)
     first = max(0, (len(known) if sure is None else sure) - MOST)
     targets = np.asarray(values[first : first + MOST], dtype=float)
     # One thread: what is proposed must not depend on how many there are, and for so few rows others only wait.
     with threadpool_limits(1):
-        scaler, kernel = _learnt(tuple(known[:count]), tuple(values[:count]), tuple((weights or {}).items()))
+        columns = tuple((weights or {}).items())
+        scaler = _scaler(tuple(known[:count] if count else known), columns)
+        kernel = _learnt(tuple(known[:count]), tuple(values[:count]), columns) if count else _prior()
         process = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=None)
         process.fit(scaler.transform(known[first : first + MOST]), targets)
         mean, deviation = process.predict(scaler.transform(asked), return_std=True)
@@ -78,21 +115,33 @@ def forecast(
     return Forecast(mean, np.sqrt(np.maximum(deviation**2 - noise, 0.0)))
 
 
-@lru_cache(maxsize=16)
-def _learnt(
-    rows: tuple[Row, ...], values: tuple[float, ...], weights: tuple[tuple[int, float], ...]
-) -> tuple[Any, Any]:
-    """The columns' scales, and the kernel with the parameters under which these values are likeliest."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import DotProduct, Matern, WhiteKernel
+def _scaler(rows: tuple[Row, ...], weights: tuple[tuple[int, float], ...]) -> Any:
+    """The columns' scales."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(rows)
     for column, weight in weights:
         scaler.scale_[column] /= weight
-    kernel = 0.5 * Matern(5.0, nu=2.5) + 0.1 * DotProduct() + WhiteKernel(0.1, (1e-3, 1.0))
+    return scaler
+
+
+def _prior() -> Any:
+    """A linear trend, a smooth deviation from it, and noise."""
+    from sklearn.gaussian_process.kernels import DotProduct, Matern, WhiteKernel
+
+    smooth, length, trend, noise = PRIOR
+    # Shorter lengths would make noise of what is smooth: nearly all rows lie more than a deviation apart.
+    return smooth * Matern(length, (1.0, 1e3), nu=2.5) + trend * DotProduct() + WhiteKernel(noise, (1e-3, 1.0))
+
+
+@lru_cache(maxsize=16)
+def _learnt(rows: tuple[Row, ...], values: tuple[float, ...], weights: tuple[tuple[int, float], ...]) -> Any:
+    """The kernel with the parameters under which these values are likeliest."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a trend or a noise that is not there
-        process = GaussianProcessRegressor(kernel, normalize_y=True).fit(scaler.transform(rows), values)
-    return scaler, process.kernel_
+        process = GaussianProcessRegressor(_prior(), normalize_y=True)
+        process.fit(_scaler(rows, weights).transform(rows), values)
+    return process.kernel_
