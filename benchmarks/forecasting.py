@@ -1,14 +1,18 @@
 """What forecasts the last score of a network that was not trained, or only to a rung?
 
     python benchmarks/forecasting.py
+    python benchmarks/forecasting.py reports/hrvit-laptop reports/hrformer-laptop
 
 Of the recorded networks, so many are known; of the others each way tells the order (tau, Kendall) and leaves a share of
-the variance open. Means over several choices of those that are known.
+the variance open. Means over several choices of those that are known. Of a study, what is forecast is what all its
+candidates have: the latency, and the loss at the first rung.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from hrsearch.search.rungs import WEIGHT
 from hrsearch.search.surrogate import Row, features, forecast, weights_of
 from hrsearch.space import load_space
+from hrsearch.study import Trial, read_study
 
 HERE = Path(__file__).parent
 COSTS = 2  # the last columns of a row
@@ -73,6 +78,31 @@ def _beside(rows: Sequence[Row], columns: Sequence[Sequence[float]]) -> list[Row
     return [(*row, *one) for row, one in zip(rows, columns, strict=True)]
 
 
+def of_study(folder: Path) -> tuple[dict[str, tuple[Way, list[Row]]], dict[str, list[float]]]:
+    """The ways to forecast for a study's drawn candidates, and what is forecast: log latencies, losses at a rung."""
+    drawn = candidates(folder)
+    found = [trial.attributes for trial in drawn]
+    values: dict[str, set[Any]] = {}
+    for trial in drawn:
+        for name, value in trial.knobs.items():
+            values.setdefault(name, set()).add(value)
+    choices = {name: sorted(values[name]) for name in sorted(values)}
+    costs = [[one["params"], one["flops"]] for one in found]
+    rows = features([trial.knobs for trial in drawn], choices, costs, [one["arch"] for one in found])
+    ways: dict[str, tuple[Way, list[Row]]] = {
+        "knobs and costs": (process, [(*row[: 2 * len(choices)], *row[-COSTS:]) for row in rows]),
+        "**the shape too**": (weighed(weights_of(len(choices))), rows),
+    }
+    latencies = [math.log(one["latency"]["median_ms"]) for one in found]
+    return ways, {"latency": latencies, "loss at the rung": [-one["rungs"][0]["loss"] for one in found]}
+
+
+def candidates(folder: Path) -> list[Trial]:
+    """Those that were judged at a rung."""
+    trials = read_study(folder).trials
+    return [trial for trial in trials if trial.knobs and trial.attributes.get("rungs") and trial.attributes["latency"]]
+
+
 def figures(ways: dict[str, tuple[Way, list[Row]]], scores: Sequence[float], repeats: int) -> Iterator[str]:
     """A row for each way, a column for each number of known networks."""
     counts = [count for count in KNOWN if count <= len(scores) * 3 // 4]
@@ -104,7 +134,18 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=HERE / "recorded.csv.gz", help="of record.py")
     parser.add_argument("--space", default=str(HERE / "space.yaml"))
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("studies", type=Path, nargs="*")
     asked = parser.parse_args()
+    for folder in asked.studies:
+        ways, values = of_study(folder)
+        for name in values:
+            print(
+                f"{folder.name}, {name}, {len(values[name])} candidates",
+                *figures(ways, values[name], asked.repeats),
+                sep="\n",
+            )
+    if asked.studies:
+        return
     space = load_space(asked.space)
     table = read_table(asked.table, space)
     choices = {name: knob.values for name, knob in space.knobs.items()}

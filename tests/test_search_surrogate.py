@@ -43,9 +43,11 @@ def test_a_shape_tells_of_the_head_s_maps_and_of_the_blocks_of_every_stage() -> 
     stem, stages = [branch(3, 1)], [branch(6, 2, 2), branch(9, 4, 1)]
     made = arch(stem, stages, [branch(7, 2, 1), branch(5, 4)])
     found = np.expm1(shape_of(made.to_dict()))
-    assert found[[0, 1, 2, 5, 6]] + 1 == pytest.approx([2, 2, 3, 7, 5])  # stride, maps, stem, channels
-    assert found[[3, 4, 11, 12]] == pytest.approx([32, 4, 3, 1])  # the head's width, blocks in all, blocks of each map
-    assert found[[7, 8, 9, 10, 13, 14, 15, 16]] == pytest.approx([0] * 8)  # there are no further maps
+    assert found[[0, 1, 2, 6, 7]] + 1 == pytest.approx([2, 2, 3, 7, 5])  # stride, maps, stem, channels
+    assert found[[3, 4, 12, 13]] == pytest.approx([32, 4, 3, 1])  # the head's width, blocks in all, blocks of each map
+    assert found[[5, 8, 9, 10, 11, 14, 15, 16, 17]] == pytest.approx([0] * 9)  # no image of its own, no further maps
+    imaged = shape_of({**made.to_dict(), "image": [448, 320], "head": {"kind": "mine", "width": "any"}})
+    assert np.exp(imaged)[[3, 5]] == pytest.approx([1, 448])
 
 
 def branch(channels: int, stride: int, depth: int = 0) -> Branch:

@@ -64,8 +64,9 @@ def weights_of(knobs: int) -> dict[int, float]:
 
 def shape_of(arch: Mapping[str, Any]) -> Row:
     """What a network is made of, alike in every space: how fine its finest map is, how many maps there are, the width
-    of the stem and of the head, the blocks of all branches, and of each map its channels and its blocks. All logs."""
-    stages = arch["stages"]
+    of the stem and of the head, the blocks of all branches, the height of the image if it is for one, and of each map
+    its channels and its blocks. All logs."""
+    stages, width = arch["stages"], arch["head"].get("width")
     maps = [(branch["channels"], branch["stride"]) for branch in stages[-1]["branches"]][:MAPS]
     depths: dict[int, int] = {}
     for branch in chain.from_iterable(stage["branches"] for stage in stages):
@@ -75,8 +76,9 @@ def shape_of(arch: Mapping[str, Any]) -> Row:
         math.log(maps[0][1]),
         math.log(len(maps)),
         math.log(stages[0]["branches"][0]["channels"]),
-        math.log1p(arch["head"].get("width") or 0),
+        math.log1p(width) if isinstance(width, int | float) else 0.0,
         math.log1p(sum(depths.values())),
+        math.log(arch["image"][0]) if arch.get("image") else 0.0,
         *(math.log(channels) for channels, _ in maps),
         *missing,
         *(math.log1p(depths[stride]) for _, stride in maps),
