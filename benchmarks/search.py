@@ -132,6 +132,7 @@ WAYS: dict[str, Way] = {
     "random, 64 draws": ours("random", draws=64),
     "random, rungs": ours("random", rungs=True),
     "default": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=2),
+    "default, two in three": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=1.5),
     "default, one in three": ours("evolve", rungs=True, draws=16, rungs_by="gain"),
     "default, tpe": ours("tpe", rungs=True, draws=16, rungs_by="gain", eta=2),
     "default, by loss": ours("evolve", rungs=True, draws=16, rungs_by="loss", eta=2),
