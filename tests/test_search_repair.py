@@ -3,12 +3,14 @@
 import random
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_search import SPACE, cost_of, search, states_of
 
 from hrsearch.objective import parse_limit
 from hrsearch.search.promise import Counting
+from hrsearch.search.proposals import How, propose
 from hrsearch.search.repair import repaired
 from hrsearch.space import Draw, Space
 
@@ -54,3 +56,13 @@ def test_a_search_that_weighs_its_draws_refuses_next_to_none(tmp_path: Path) -> 
     search(tmp_path / "weighed", 20, sampler="random", limits=limits, draws=4, control=0.0)
     assert states_of(tmp_path / "plain")["refused"] > 20
     assert states_of(tmp_path / "weighed").get("refused", 0) <= 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_two_proposals_made_at_once_are_the_same_network(seed: int) -> None:
+    """Random ones stand among them: a draw that is made to keep the limit must not become one of these."""
+    counting = Counting(cost_of, (parse_limit("flops<=0.12G"),))
+    how = How("evolve", seed, ["score", "flops"], draws=4, control=0.5)
+    found = propose(TOY, [], how, counting, 40)
+    assert len(found) > 30
+    assert len({proposal.identity for proposal in found}) == len(found)

@@ -99,7 +99,7 @@ def propose(
         expected = how.ladder.expected_values(trials) if how.ladder else {}
         found = _sampled(space, trials, expected, how, seen, how.draws + MORE_DRAWS * (wanted - 1))
         learnt = [(trial, expected.get(trial.number)) for trial in trials]
-        proposals += _weighed(space, found, learnt, how, counting, wanted)
+        proposals += _weighed(space, found, learnt, how, counting, wanted, seen)
     return proposals
 
 
@@ -188,8 +188,12 @@ def _weighed(
     how: How,
     counting: Counting,
     count: int,
+    seen: set[str],
 ) -> list[Proposal]:
-    """The proposals that are most worth their training; the first ones where there is nothing to weigh."""
+    """The proposals that are most worth their training; the first ones where there is nothing to weigh.
+
+    None that is made to keep the limits becomes one that was `seen`, in the study or among what is proposed beside it.
+    """
     if how.draws == 1:
         return list(found[:1])
     judged = [
@@ -197,7 +201,6 @@ def _weighed(
         for trial, expected in trials
         if trial.params and (expected or trial.state == TrialState.COMPLETE)
     ]
-    seen = {identity_of(trial) for trial, _ in trials} | {proposal.identity for proposal in found}
     within = _within_limits(space, found, seen, seed_of(how.seed, len(trials), "repair"), counting)
     kept = list(within if len(judged) >= FEWEST_JUDGED else islice(within, count))
     if len(kept) <= count:
