@@ -1,6 +1,7 @@
 """Engines with real processes: what dies is one candidate, and nothing outlives its driver."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,9 +56,20 @@ def test_engines_call_and_raise(options: dict[str, Any], tmp_path: Path, monkeyp
             executor.submit(work.divide).result()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that are started take SIGINT, by which submitit cancels; those of a parallel test would inherit that it
+    is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its process unwaited
 def test_jobs_that_die_and_jobs_that_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("submitit")
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # so long it waits for the answer of who has died
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     engine = Engine(kind="slurm", cluster="local", workers=2, cpus=1)
     executor = engine_of(engine, Setup(prepare=work.prepare, folder=tmp_path))
