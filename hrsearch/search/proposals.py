@@ -205,11 +205,7 @@ def _weighed(
     kept = list(within if len(judged) >= FEWEST_JUDGED else islice(within, count))
     if len(kept) <= count:
         return [proposal for proposal, _ in kept] or list(found[:1])
-    drafts = [
-        Draft(proposal.draw.setting, proposal.draw.arch.to_dict(), costs)
-        for proposal, costs in kept
-        if proposal.draw.arch
-    ]
+    drafts = [_drafted(proposal.draw, costs) for proposal, costs in kept]
     refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
     seed = seed_of(how.seed, len(trials), "weighed")
     best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count)
@@ -232,6 +228,11 @@ def _within_limits(
         changed = Proposal(draw, draw.arch.digest(), distributions_of(space, draw.setting), proposal.notes)
         if costs := counting.of(draw.arch):
             yield changed, costs
+
+
+def _drafted(draw: Draw, costs: Mapping[str, int]) -> Draft:
+    assert draw.arch is not None  # it was counted
+    return Draft(draw.setting, draw.arch.to_dict(), costs)
 
 
 def _draft(trial: FrozenTrial, values: Sequence[float] = ()) -> Draft:

@@ -28,7 +28,7 @@ from hrsearch.study import is_waiting
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
 ENOUGH_TO_FORECAST = 10  # from a loss, a score and the architecture
 MOST_COMPARED = 200  # of those that wait, in what each should add: comparing takes as long as forecasting
-WEIGHT = 2.0  # of what a rung said among a forecast's columns, each of which is one knob otherwise
+WEIGHT = 2.0  # of what a rung said among a forecast's columns; a network's shape and costs weigh 1 each
 
 
 @dataclass(frozen=True)
