@@ -131,15 +131,15 @@ WAYS: dict[str, Way] = {
     "evolve, 64 draws": ours("evolve", draws=64),
     "random, 64 draws": ours("random", draws=64),
     "random, rungs": ours("random", rungs=True),
-    "default": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=2),
-    "default, two in three": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=1.5),
+    "default": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=1.5),
+    "default, one in two": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=2),
     "default, one in three": ours("evolve", rungs=True, draws=16, rungs_by="gain"),
-    "default, tpe": ours("tpe", rungs=True, draws=16, rungs_by="gain", eta=2),
-    "default, by loss": ours("evolve", rungs=True, draws=16, rungs_by="loss", eta=2),
-    "default, by score": ours("evolve", rungs=True, draws=16, rungs_by="score", eta=2),
-    "default, told what was measured": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=2, told="measured"),
-    "default, told nothing": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=2, told="nothing"),
-    "default, with control": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=2, control=0.1),
+    "default, tpe": ours("tpe", rungs=True, draws=16, rungs_by="gain", eta=1.5),
+    "default, by loss": ours("evolve", rungs=True, draws=16, rungs_by="loss", eta=1.5),
+    "default, by score": ours("evolve", rungs=True, draws=16, rungs_by="score", eta=1.5),
+    "default, told what was measured": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=1.5, told="measured"),
+    "default, told nothing": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=1.5, told="nothing"),
+    "default, with control": ours("evolve", rungs=True, draws=16, rungs_by="gain", eta=1.5, control=0.1),
 }
 
 
