@@ -15,7 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -153,12 +153,12 @@ def grown(clock: Clock) -> list[float]:
 def run(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One result per way and seed that `asked.to` does not hold yet."""
     present = {(row["world"], row["way"], row["seed"], row["seconds"]) for row in _rows(asked.to)}
-    build = _world(asked)
+    build, label = _world(asked), asked.world if asked.longer == 1 else f"{asked.world}, {asked.longer:g} times as long"
     for seed in range(asked.first, asked.first + asked.seeds):
         for name in asked.ways or WAYS:
-            if (asked.world, name, seed, asked.seconds) in present:
+            if (label, name, seed, asked.seconds) in present:
                 continue
-            clock, began = Clock(build(), asked.seconds), time.process_time()
+            clock, began = Clock(longer(build(), asked.longer), asked.seconds), time.process_time()
             try:
                 WAYS[name](clock.world, clock, seed)
             except KeyboardInterrupt:
@@ -166,7 +166,7 @@ def run(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
             else:
                 ended = "candidates"
             took = time.process_time() - began
-            row = {"world": asked.world, "way": name, "seed": seed, "seconds": asked.seconds, "ended": ended}
+            row = {"world": label, "way": name, "seed": seed, "seconds": asked.seconds, "ended": ended}
             yield row | {
                 "volume": grown(clock),
                 "judged": clock.judged,
@@ -187,6 +187,18 @@ def _world(asked: argparse.Namespace) -> Callable[[], World]:
     cost_of = cost_counter(load_runner(RUNNER), CLASSES)
     costs: dict[str, Cost] = {}
     return lambda: modelled(space, model, cost_of, costs)
+
+
+def longer(world: World, factor: float) -> World:
+    """The world in which training in full takes `factor` times as long, all of that after the rung, and tells the same:
+    what a rung costs where it is a smaller share of the steps than was recorded."""
+
+    def judge(digest: str, rung: int | None) -> Outcome:
+        found = world.judge(digest, rung)
+        more = (factor - 1) * world.judge(digest, None).seconds if rung != 0 else 0.0
+        return replace(found, seconds=found.seconds + more)
+
+    return replace(world, judge=judge)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -233,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     running.add_argument("--table", type=Path, default=HERE / "recorded.csv.gz", help="of record.py")
     running.add_argument("--space", default=str(HERE / "space.yaml"))
     running.add_argument("--seconds", type=float, default=1200.0, help="of training")
+    running.add_argument("--longer", type=float, default=1.0, help="as if training in full took so many times as long")
     running.add_argument("--seeds", type=int, default=10)
     running.add_argument("--first", type=int, default=0, help="seed")
     running.add_argument("--ways", nargs="*", choices=list(WAYS))

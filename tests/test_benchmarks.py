@@ -142,6 +142,11 @@ def test_a_model_of_the_recorded_networks_tells_them_apart(searching: ModuleType
     assert first.score < last.score
     assert 2 < first.latency_ms == last.latency_ms < 200
 
+    longer, whole_s = searching.longer(world, 1.6), world.judge(arch.digest(), None).seconds
+    assert longer.judge(arch.digest(), 0) == first
+    assert longer.judge(arch.digest(), 1).seconds == pytest.approx(last.seconds + 0.6 * whole_s)
+    assert longer.judge(arch.digest(), None).seconds == pytest.approx(1.6 * whole_s)
+
 
 def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> None:
     """Two networks in this process; the rest is what the table says of what is committed."""

@@ -179,7 +179,7 @@ def test_muon_goes_equally_far_in_every_direction() -> None:
     muon = Muon([weight], rate=0.1, decay=0.0)
     network.dense(torch.randn(2, 3, 9, 9)).square().sum().backward()
     muon.take_gradients()
-    muon.step()  # type: ignore[no-untyped-call]
+    muon.step()
     step = (before - weight.detach()).flatten(1)
     sizes = torch.linalg.svdvals(step) / (0.1 * 0.2 * 27**0.5)  # of AdamW's size: Liu et al., 2025
     assert sizes.min() > 0.5
@@ -188,12 +188,33 @@ def test_muon_goes_equally_far_in_every_direction() -> None:
     assert float((step * weight.grad.flatten(1)).sum()) > 0  # down the loss
 
 
+def test_muon_steps_as_torchs_but_for_its_rounding() -> None:
+    """torch's, which orthogonalises in bfloat16, matrix by matrix; ours takes the three of one shape together."""
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(16, 40)) for _ in range(3)] + [nn.Parameter(torch.randn(50, 20))]
+    torchs = [nn.Parameter(weight.detach().clone()) for weight in ours]
+    begun = [weight.detach().clone() for weight in ours]
+    both = (
+        Muon(ours, rate=0.1, decay=0.2),
+        torch.optim.Muon(torchs, lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for one, other in zip(ours, torchs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        both[0].take_gradients()
+        for optimizer in both:
+            optimizer.step()
+    for start, one, other in zip(begun, ours, torchs, strict=True):
+        assert torch.dist(one.detach(), other.detach()) < 0.02 * torch.dist(one.detach(), start)
+
+
 def test_muon_passes_over_what_has_no_gradient() -> None:
     weight = Mixed().linear.weight
     before = weight.detach().clone()
     muon = Muon([weight], rate=0.1, decay=0.5)
     muon.take_gradients()
-    muon.step()  # type: ignore[no-untyped-call]
+    muon.step()
     assert torch.equal(weight, before)
 
 
