@@ -187,3 +187,9 @@ def test_a_search_says_when_it_will_end(monkeypatch: pytest.MonkeyPatch, capsys:
     program("planning").main()
     minutes, *told = capsys.readouterr().out.splitlines()[-1].split(" | ")[1:]
     assert 0.5 * 0.25 * float(minutes) < float(told[-2].split()[0]) < 2 * 0.25 * float(minutes)
+
+
+def test_muon_is_timed_beside_torchs() -> None:
+    """Of one round: the passes, torch's step and ours."""
+    _, arch = load_space(BENCHMARKS / "space.yaml").sample(4)
+    assert min(program("optimizer").times(arch, 1)) > 0
