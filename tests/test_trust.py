@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -398,6 +399,24 @@ def test_what_was_validated_on_other_images_is_trained_again(home: Path) -> None
     assert seen == [key]
 
 
+def test_what_was_validated_before_images_were_added_is_trained_again_and_not_pooled(tmp_path: Path) -> None:
+    """Also a seed that is not asked for any more, and a score of an older study, which does not name its images."""
+    root = searched_on(tmp_path, ade20k_tree) / "ADEChallengeData2016"
+    folder, seen = tmp_path / "studies" / "space", list[str]()
+    finalize(folder, 3, 1)
+    picture(root / "images" / "validation" / "ADE_validat_00000099.jpg")
+    mask(root / "annotations" / "validation" / "ADE_validat_00000099.png", (0, 1))
+    (trial,) = finalize(folder, 2, 1, lambda one: seen.append(one.key)).trials
+    assert seen == ["confirmation:1:0:0", "confirmation:1:0:1"]
+    attributes = read_study(folder).attributes
+    assert attributes["confirmation"]["data"] == attributes[seen[0]]["data"] != attributes["confirmation:1:0:2"]["data"]
+    assert trial.attributes["score"]["seeds"] == 2
+    older = {name: value for name, value in attributes[seen[0]].items() if name not in ("split", "data")}
+    noting(folder)({seen[0]: older})
+    assert finalize(folder, 2, 1, lambda one: seen.append(one.key)).trials[0].attributes["score"]["seeds"] == 2
+    assert len(seen) == 2
+
+
 def weights_after(folder: Path, times: int) -> bytes:
     """Those of the only network that is confirmed, as an export takes them."""
     (trial,) = finalize(folder, 2, times, most=1).trials
@@ -415,12 +434,18 @@ def test_two_at_once_and_one_seed_are_refused(home: Path) -> None:
         finalize(folder, seeds=1)
 
 
-def test_a_front_of_images_without_a_split_is_confirmed_on_those_held_out(tmp_path: Path) -> None:
-    own = masks_tree(tmp_path / "own", count=40)
-    (tmp_path / "space.yaml").write_text(SPACE)
-    (tmp_path / "runner.yaml").write_text(RUNNER)
-    ran = inside(tmp_path, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "1", "--data", "own")
+def searched_on(home: Path, tree: Callable[[Path], Path]) -> Path:
+    """The folder of data on which a study of one network was searched."""
+    own = tree(home / "own")
+    (home / "space.yaml").write_text(SPACE)
+    (home / "runner.yaml").write_text(RUNNER)
+    ran = inside(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "1", "--data", str(own))
     assert ran.returncode == 0, ran.stderr
+    return own
+
+
+def test_a_front_of_images_without_a_split_is_confirmed_on_those_held_out(tmp_path: Path) -> None:
+    own = searched_on(tmp_path, partial(masks_tree, count=40))
     done = inside(tmp_path, "finalize", "space", "--seeds", "2", "--times", "1")
     assert done.returncode == 0, done.stderr
     held = load_dataset(str(own), image=32, train_images=64, val_images=16, split="official")
@@ -429,19 +454,15 @@ def test_a_front_of_images_without_a_split_is_confirmed_on_those_held_out(tmp_pa
 
 
 def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:
-    ade20k_tree(tmp_path / "ade")
-    (tmp_path / "space.yaml").write_text(SPACE)
-    (tmp_path / "runner.yaml").write_text(RUNNER)
-    ran = inside(tmp_path, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "1", "--data", "ade")
-    assert ran.returncode == 0, ran.stderr
+    root = searched_on(tmp_path, ade20k_tree) / "ADEChallengeData2016"
     done = inside(tmp_path, "finalize", "space", "--seeds", "2", "--times", "1")
     assert done.returncode == 0, done.stderr
     attributes = read_study(tmp_path / "studies" / "space").attributes
     assert attributes["confirmation"]["split"] == "official"
     assert attributes["confirmation:1:0:0"]["data"] != attributes["split"]
     assert attributes["confirmation:again:0"]["data"] == attributes["split"]
-    picture(tmp_path / "ade" / "ADEChallengeData2016" / "images" / "training" / "ADE_train_00000099.jpg")
-    mask(tmp_path / "ade" / "ADEChallengeData2016" / "annotations" / "training" / "ADE_train_00000099.png", (0, 1))
+    picture(root / "images" / "training" / "ADE_train_00000099.jpg")
+    mask(root / "annotations" / "training" / "ADE_train_00000099.png", (0, 1))
     changed = inside(tmp_path, "finalize", "space", "--seeds", "3", "--times", "1")
     assert (changed.returncode, len(changed.stderr.splitlines())) == (2, 1)
     assert "is not what study 'space' was searched on any more" in changed.stderr

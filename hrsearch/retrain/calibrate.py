@@ -43,7 +43,7 @@ def calibrate(
     jobs = (job_of(record, trial, CALIBRATION, times, seed) for seed in range(seeds) for trial in chosen)
     results = done_jobs(record, how, jobs, on_done)
     for kind in zero_cost:
-        untrained = Untrained(how.runner, how.task, how.plugins, kind=kind)
+        untrained = Untrained(how.runner, how.task, how.plugins, data=how.data, kind=kind)
         done_jobs(record, untrained, (job_of(record, trial, CALIBRATION, kind) for trial in chosen), on_done)
     card = card_of(read_study(folder), times)
     if card is None:

@@ -57,9 +57,10 @@ def _finalized(record: Record, seeds: int, times: int, on_done: Callable[[Done],
     again = (job_of(record, trial, CONFIRMATION, AGAIN) for trial in front)
     noise = noise_of(front, done_jobs(record, short, again, on_done))
     chosen = foremost(record, near_front(record, noise), most or 2 * len(front))
+    long = retraining_of(record, times, split=split, keeps=True)
     results = done_jobs(
         record,
-        retraining_of(record, times, split=split, keeps=True),
+        long,
         [
             job_of(record, trial, CONFIRMATION, times, seed, _aside(folder, times, seed))
             for seed in range(seeds)
@@ -69,9 +70,10 @@ def _finalized(record: Record, seeds: int, times: int, on_done: Callable[[Done],
     )
     if not any("value" in one for one in results.values()):
         raise InputError(f"study {record.name!r}: no training ended well; {next(iter(results.values()))['reason']}")
-    noting(folder)({CONFIRMATION: {"times": times, "seeds": seeds, "split": split, "noise": noise}})
+    how = {"times": times, "seeds": seeds, "split": split, "data": long.data, "noise": noise}
+    noting(folder)({CONFIRMATION: how})
     record = read_study(folder)
-    _keep_best(record, times)
+    _keep_best(record, times, long.data)
     return confirmed(record)
 
 
@@ -121,12 +123,12 @@ def _aside(folder: Path, times: int, seed: int) -> Path:
     return folder / ASIDE / str(times) / str(seed)
 
 
-def _keep_best(record: Record, times: int) -> None:
+def _keep_best(record: Record, times: int, data: str) -> None:
     """Keep the weights of each network's best seed. One that was put in its place by an earlier call stays there.
 
     What an interrupted call has set aside of another length stays, too.
     """
-    for number, scores in scores_of(record, CONFIRMATION, times).items():
+    for number, scores in scores_of(record, CONFIRMATION, times, data).items():
         best = max(scores, key=lambda seed: float(scores[seed]["value"]))
         found = weights_path(_aside(record.folder, times, best), number)
         if found.is_file():

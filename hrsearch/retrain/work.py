@@ -62,6 +62,7 @@ class Retraining:
     plugins: tuple[Path, ...] = ()
     split: SplitName = "proxy"
     keeps: bool = False
+    data: str = ""  # hash of the data that is there now
 
     def __call__(self, candidate: Candidate) -> Judgement:
         """The score of the proxy's schedule, whatever its length."""
@@ -77,7 +78,7 @@ class Retraining:
         torch.set_num_threads(self.runner.measure.threads)
         load_plugins(self.plugins)
         proxy = proxy_of(self.runner, candidate.arch)
-        data = _data(self.runner.proxy, self.task, self.split)
+        data = _data(self.runner.proxy, self.task, self.split, self.data)
         torch.manual_seed(candidate.seed)
         return proxy, data, build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
 
@@ -107,7 +108,8 @@ def retraining_of(record: Record, times: int, *, split: SplitName = "proxy", kee
     steps = {"steps": times * runner.proxy.steps, "rungs": ()}
     engine = runner.engine.model_copy(update={"timeout_s": times * runner.engine.timeout_s})
     longer = runner.model_copy(update={"proxy": runner.proxy.model_copy(update=steps), "engine": engine})
-    return Retraining(longer, record.task, plugins_of(record), split, keeps)
+    data = now if split == "proxy" else _looked_up(runner.proxy, record.task, split).split
+    return Retraining(longer, record.task, plugins_of(record), split, keeps, data)
 
 
 def plugins_of(record: Record) -> tuple[Path, ...]:
@@ -160,7 +162,9 @@ def done_jobs(
 
 
 def _is_known(found: Mapping[str, Any], how: Retraining) -> bool:
-    return "value" in found and found.get("split", how.split) == how.split
+    """Whether it is a score of these images; one of an older study, which does not say of which, is."""
+    same = found.get("split", how.split) == how.split and found.get("data", how.data) == how.data
+    return "value" in found and same
 
 
 def _results(folder: Path, how: Retraining, jobs: list[Job]) -> Iterator[tuple[Job, Mapping[str, Any]]]:
@@ -198,4 +202,7 @@ def _looked_up(proxy: Proxy, task: str, split: SplitName) -> Dataset:
     return load_dataset(proxy.data, **sizes, task=task, split=split)
 
 
-_data = lru_cache(maxsize=2)(_looked_up)  # once a worker
+@lru_cache(maxsize=2)
+def _data(proxy: Proxy, task: str, split: SplitName, digest: str) -> Dataset:
+    """Looked up once a worker, and again where its hash is another."""
+    return _looked_up(proxy, task, split)

@@ -18,7 +18,7 @@ FEW = (12.7062, 4.3027, 3.1824, 2.7764)  # Student's t at 1 to 4 degrees of free
 
 
 def confirmation_of(record: Record) -> Mapping[str, Any]:
-    """How the study's front was confirmed (times, seeds, split, noise); empty where it was not, or not to the end."""
+    """How the front was confirmed (times, seeds, split, data, noise); empty where it was not, or not to the end."""
     found: Mapping[str, Any] = record.attributes.get(CONFIRMATION) or {}
     return found
 
@@ -32,7 +32,7 @@ def confirmed(record: Record) -> Record:
     how = confirmation_of(record)
     if not how:
         return record
-    scores = scores_of(record, CONFIRMATION, how["times"])
+    scores = scores_of(record, CONFIRMATION, how["times"], how.get("data"))
     spread, freedom = spread_of(list(scores.values()))
     trials = tuple(
         _confirmed(record, trial, scores[trial.number], spread, freedom)

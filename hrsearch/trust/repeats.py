@@ -17,13 +17,16 @@ def key_of(kind: str, length: int | str, number: int, seed: int | None = None) -
     return f"{kind}:{length}:{number}" + ("" if seed is None else f":{seed}")
 
 
-def scores_of(record: Record, kind: str, times: int) -> dict[int, Scores]:
-    """What is known after that many times the proxy's steps, by the trial's number; what failed is left out."""
+def scores_of(record: Record, kind: str, times: int, data: str | None = None) -> dict[int, Scores]:
+    """What is known after that many times the proxy's steps, by the trial's number; what failed is left out.
+
+    So is a score of other images than those of that hash, if it is given.
+    """
     pattern = re.compile(rf"{kind}:{times}:(\d+):(\d+)")
     found: dict[int, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for key, result in record.attributes.items():
         match = pattern.fullmatch(key)
-        if match and "value" in result:
+        if match and "value" in result and (data is None or result.get("data", data) == data):
             found[int(match[1])][int(match[2])] = result
     return {number: dict(sorted(found[number].items())) for number in sorted(found)}
 
