@@ -307,6 +307,59 @@ def test_many_wrong_items_are_counted(tmp_path: Path) -> None:
     assert len(json_of(found)["wrong"]) == 30
 
 
+def test_a_stray_label_is_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an edge that an editor has smoothed, or of a class whose neighbour occurs nowhere: named, until it is said."""
+    path = masks_tree(tmp_path / "own", count=40)
+    held, strays = {item.image.stem for item in parts_of(*layout_at(path), "official", 0)[1].items}, ["003", "017"]
+    assert not held & {*strays}
+    for name in strays:
+        mask(path / "masks" / f"{name}.png", (0, 254, 1, 2))
+    assert status("data", str(path)) == 1
+    told = capsys.readouterr().out
+    assert "wrong       2: 2 label out of range" in told
+    said = (
+        "holds label 254, which is no class: no mask to train on holds 3, where the classes end; mend it, or name them "
+        "all, one a line, in classes.txt beside masks/"
+    )
+    assert all(f"{name}.png: {said}" in told for name in strays)
+    few: dict[str, Any] = {"image": 24, "train_images": 2, "val_images": 1}  # whichever images are taken
+    with pytest.raises(InputError, match=r"2 wrong items \(2 label out of range\): .*003\.png: holds label 254, .*017"):
+        load_dataset(str(path), **few)
+    (path / "classes.txt").write_text("\n".join(f"class {index}" for index in range(255)))
+    assert len(load_dataset(str(path), **few).classes) == 255
+    assert status("data", str(path)) == 0
+
+
+def test_masks_that_do_not_count_from_0_are_told(tmp_path: Path) -> None:
+    for values, held in (((0, 128), "0, 128"), ((1, 2, 255), "1, 2"), ((255,), "nothing")):
+        path = masks_tree(tmp_path / held, values=values)
+        words = rf"without a gap .* fewer than two classes \(they hold {held}; 255 is none\); number them so"
+        for look in (survey, lambda path: load_dataset(str(path), **SMALL)):
+            with pytest.raises(InputError, match=words):
+                look(path)
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".JPG", ".webp", ".tif", ".gif"])
+def test_what_pillow_reads_is_taken(suffix: str, tmp_path: Path) -> None:
+    for path in (masks_tree(tmp_path / "masks"), classes_tree(tmp_path / "own", {"cat": 6, "dog": 6})):
+        images = path / "images" if (path / "images").is_dir() else path / "dog"
+        for file in images.iterdir():
+            Image.open(file).save(file.with_suffix(suffix))
+            file.unlink()
+        for file in (path / "masks").glob("*.png"):
+            file.rename(file.with_suffix(".PNG"))
+        found = survey(path)
+        assert (found.train + found.val, found.wrong) == ({"segment": 20, "classify": 12}[found.layout.task], ())
+
+
+def test_what_pillow_would_spoil_or_cannot_read_is_named(tmp_path: Path) -> None:
+    """Of 16 bits it would make all white that is above 255."""
+    path = classes_tree(tmp_path / "own", {"cat": 12, "dog": 12})
+    Image.new("I;16", SIZE, 4000).save(path / "cat/deep.tif")
+    (path / "dog/phone.heic").write_bytes(b"no Pillow reads this")
+    assert survey(path).kinds == {"more than 8 bits": 1, "unreadable": 1}
+
+
 def test_wrong_persons_are_named(tmp_path: Path) -> None:
     path = coco_tree(tmp_path / "own")
     content = read_coco(path)

@@ -258,7 +258,7 @@ def test_mistakes_in_a_folder_are_told(tmp_path: Path) -> None:
         r"10 wrong items \(10 image without mask\)": empty_masks,
         r"\.png: cannot be read as an image": break_images,
         r"\.png: 7 x 5 pixels, but its image \d*\.png has 40 x 24": lambda path: break_masks(
-            path, Image.new("L", (7, 5), 1)
+            path, Image.fromarray(np.eye(5, 7, dtype=np.uint8))
         ),
         "a mask has one channel of class indices 0 to 255, but this one is RGB": lambda path: break_masks(
             path, Image.new("RGB", (40, 24))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hrsearch.errors import InputError
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, stored
@@ -80,22 +81,31 @@ def _made(
 
 
 def classes_in_masks(path: Path, parts: Sequence[Part], *, forgiving: bool = False) -> tuple[str, ...]:
-    """Names "0", "1", ... up to the largest index in any mask of these parts, whichever images are taken.
+    """Names "0", "1", ... up to the first index that no mask of these parts holds, whichever images are taken.
 
-    The parts are all of the training split: the official validation images have no say in what the classes are.
-    Masks that cannot be read are told unless it is `forgiving`.
+    The parts are all of the training split: the official validation images have no say in what the classes are. What
+    is beyond a gap may be stray, as smoothed edges are, or real and only its neighbour rare: who knows says so in
+    classes.txt. Masks that hold it, and those that cannot be read, are told unless it is `forgiving`.
     """
     items = [item for part in parts for item in part.items]
-    found = each(items, _largest)
+    found = each(items, partial(_held, None))
+    held = np.any([np.zeros(256, dtype=bool), *(one for one in found if not isinstance(one, Wrong))], axis=0)
+    count = int(np.argmin(np.append(held[:IGNORE], False)))
     if not forgiving:
-        require_none_wrong(path, [one for one in found if isinstance(one, Wrong)])
-    most = int(np.max([one for one in found if isinstance(one, int)], initial=0))
-    if most < 1:
-        raise InputError(f"{path}: the masks hold fewer than two classes besides 255; nothing can be learnt")
-    return tuple(str(index) for index in range(most + 1))
+        pairs = zip(items, found, strict=True)
+        doubtful = [item for item, one in pairs if isinstance(one, Wrong) or one[count:IGNORE].any()]
+        again = each(doubtful, partial(_held, count if count > 1 else None))
+        require_none_wrong(path, [one for one in again if isinstance(one, Wrong)])
+    if count < 2:
+        listed = ", ".join(map(str, np.flatnonzero(held[:IGNORE])[:5])) or "nothing"
+        raise InputError(
+            f"{path}: counted from 0 without a gap the masks hold fewer than two classes (they hold {listed}; 255 is "
+            "none); number them so, or name the classes, one a line, in classes.txt beside masks/"
+        )
+    return tuple(str(index) for index in range(count))
 
 
-def _largest(item: Item) -> int:
+def _held(classes: int | None, item: Item) -> NDArray[np.bool_]:
+    """(256,) which indices a mask holds; Wrong if it cannot be read, or holds more than so many classes."""
     assert isinstance(item.label, Path)
-    indices = mask_of(item.label, item.table, None)
-    return int(indices[indices != IGNORE].max(initial=0))
+    return np.bincount(mask_of(item.label, item.table, classes).ravel(), minlength=256) > 0

@@ -3,7 +3,7 @@
 A layout is one file in `layouts/` with one `Layout`; it is found by what the folder holds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from hrsearch.errors import InputError
 
 IGNORE = 255  # the label of pixels that count neither in the loss nor in the metric
 OUTSIDE = -1  # in a table of labels: no mask of this layout may hold it
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+# Of images, by whose names they are known. One that Pillow cannot read here is told, not passed over.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic")
+FORMATS = "png, jpg, webp, tif, bmp, gif"
 TOLD = 3  # of the wrong items that one line names
 
 Table = tuple[int, ...]  # 256: the class of each value of a mask, IGNORE or OUTSIDE
@@ -105,9 +107,9 @@ def require_none_wrong(path: Path, wrong: Iterable[Wrong]) -> None:
     )
 
 
-def pictures_in(path: Path) -> list[Path]:
-    """The image files of a folder, by name."""
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+def pictures_in(path: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """The image files of a folder, by name; their suffixes may be in capitals."""
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and not file.name.startswith("."))
 
 
 def paired(images: Iterable[tuple[str, Path]], masks: dict[str, tuple[Path, Table]]) -> Part:

@@ -57,6 +57,9 @@ def opened(path: Path, side: int | None = None) -> tuple[Image.Image, tuple[int,
     """The RGB image in a file, and its width and height there; Wrong if it is none."""
     with _file(path) as picture:
         size = picture.size
+        if picture.mode[0] in "IF":  # Pillow would cut off all that is above 255
+            said = f"{path}: 8 bits a channel are needed, but this image has more ({picture.mode}); convert it"
+            raise Wrong(said, "more than 8 bits")
         if side is not None:
             picture.draft("RGB", (FINER * side, FINER * side))
         return picture.convert("RGB"), size
@@ -88,7 +91,8 @@ def mask_of(path: Path, table: Table, classes: int | None) -> NDArray[np.uint8]:
         held = sorted({int(value) for value in np.unique(values[outside])})
         more = " ..." if len(held) > 5 else ""
         listed = ", ".join(map(str, held[:5]))
-        hint = "" if table else f"; it has {classes} classes: name more, one a line, in classes.txt beside masks/"
+        ends = f": no mask to train on holds {classes}, where the classes end; mend it, or name them all, one a line, "
+        hint = "" if table else f"{ends}in classes.txt beside masks/"
         raise Wrong(f"{path}: holds label {listed}{more}, which is no class{hint}", "label out of range")
     return found.astype(np.uint8)
 

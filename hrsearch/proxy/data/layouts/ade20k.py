@@ -16,7 +16,7 @@ def _root(path: Path) -> Path | None:
 
 def _part(root: Path, part: str) -> Part:
     images = [(file.stem, file) for file in pictures_in(root / "images" / FOLDERS[part])]
-    masks = {file.stem: (file, TABLE) for file in sorted((root / "annotations" / FOLDERS[part]).glob("*.png"))}
+    masks = {file.stem: (file, TABLE) for file in pictures_in(root / "annotations" / FOLDERS[part], (".png",))}
     return paired(images, masks)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import SUFFIXES, Item, Layout, Part, Wrong, pictures_in
+from hrsearch.proxy.data.layout import FORMATS, SUFFIXES, Item, Layout, Part, Wrong, pictures_in
 
 
 def _root(path: Path) -> Path | None:
@@ -46,7 +46,7 @@ def _part(root: Path, part: str) -> Part:
         files = pictures_in(top / name) if (top / name).is_dir() else []
         items += [Item(file, label) for file in files]
         if not files:
-            wrong.append(Wrong(f"{top / name}: holds no image (png, jpg, bmp)", "class without images"))
+            wrong.append(Wrong(f"{top / name}: holds no image ({FORMATS})", "class without images"))
         if len(files) == 1 and top == root:
             said = f"{top / name}: one image is too few; one to train on and one to validate on are needed"
             wrong.append(Wrong(said, "class of one image"))
@@ -56,7 +56,7 @@ def _part(root: Path, part: str) -> Part:
 CLASSES = Layout(
     "class folders",
     "classify",
-    "one sub-folder of images (png, jpg, bmp) per class, at least two, or train/ and val/ with such sub-folders",
+    f"one sub-folder of images ({FORMATS}) per class, at least two, or train/ and val/ with such sub-folders",
     _root,
     _part,
     _is_parted,

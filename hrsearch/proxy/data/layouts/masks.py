@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import Layout, Part, paired, pictures_in, root_with, table_of
+from hrsearch.proxy.data.layout import FORMATS, Layout, Part, paired, pictures_in, root_with, table_of
 
 NAMES = "classes.txt"  # optional: the classes by name, one a line
 
@@ -16,7 +16,7 @@ def _part(root: Path, part: str) -> Part:
     classes = _classes(root)
     table = table_of({value: value for value in range(len(classes))}) if classes else ()
     images = [(file.stem, file) for file in pictures_in(root / "images")]
-    masks = {file.stem: (file, table) for file in sorted((root / "masks").glob("*.png"))}
+    masks = {file.stem: (file, table) for file in pictures_in(root / "masks", (".png",))}
     return paired(images, masks)
 
 
@@ -33,7 +33,7 @@ def _classes(root: Path) -> tuple[str, ...] | None:
 MASKS = Layout(
     "image and mask folders",
     "segment",
-    "images/ (png, jpg, bmp) and masks/ (png, a pixel's value is its class, 255 is ignored) of equal names",
+    f"images/ ({FORMATS}) and masks/ (png, a pixel's value is its class, 255 is ignored) of equal names",
     _root,
     _part,
     lambda root: False,
