@@ -29,7 +29,7 @@ from trees import (
 from hrsearch import cli
 from hrsearch.errors import InputError
 from hrsearch.proxy.data import Dataset, load_dataset
-from hrsearch.proxy.data.layout import Layout, found_in
+from hrsearch.proxy.data.layout import Item, Layout, found_in
 from hrsearch.proxy.data.layouts import LAYOUTS
 from hrsearch.proxy.data.layouts.coco import KEYPOINTS, SWAP
 from hrsearch.proxy.data.split import cut, parts_of
@@ -224,6 +224,21 @@ def test_cuts_keep_their_shares(tmp_path: Path) -> None:
     assert 60 < by_class[1] < 100
     assert 10 < by_class[3] < 30
     assert cut(items, root, 0.2, "salt") == (rest, share) != cut(items, root, 0.2, "pepper")
+
+
+def test_a_file_that_was_needed_on_a_side_changes_it_when_its_class_grows(tmp_path: Path) -> None:
+    """All others stay; whatever is added once hashes lie on either side of the share, all do."""
+    items = [Item(tmp_path / f"{index}.png", 0) for index in range(400)]
+    _, low = cut(items, tmp_path, 0.1, "salt")
+    high = [item for item in items if item not in low]
+    assert 20 < len(low) < 60
+    assert len(cut(high[:5], tmp_path, 0.1, "salt")[1]) == 1  # though its hash is not low
+    assert cut([*high[:5], low[0]], tmp_path, 0.1, "salt") == (tuple(high[:5]), (low[0],))
+    assert len(cut(low[:5], tmp_path, 0.1, "salt")[0]) == 1
+    assert cut([*low[:5], high[0]], tmp_path, 0.1, "salt") == ((high[0],), tuple(low[:5]))
+    for count in range(6, 400, 7):
+        some = [low[0], high[0], *items[:count]]
+        assert set(cut(some, tmp_path, 0.1, "salt")[1]) == set(some) & set(low)
 
 
 def test_hash_of_the_split_covers_names_and_sizes(tmp_path: Path) -> None:
