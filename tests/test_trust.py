@@ -25,6 +25,7 @@ from hrsearch.errors import InputError
 from hrsearch.export.winner import Winner
 from hrsearch.proxy.data import load_dataset
 from hrsearch.ranking import Estimate, Values, estimate, kendall_tau, partial_tau, recall, regret
+from hrsearch.report.trust import trust_card
 from hrsearch.retrain import Done, calibrate, finalize
 from hrsearch.retrain.calibrate import choose
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
@@ -34,7 +35,7 @@ from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
 from hrsearch.trust.card import Row, quarters, verdict_of
 from hrsearch.trust.confirmed import chances, lucky, spread_of, student
-from hrsearch.trust.words import title_of
+from hrsearch.trust.words import json_of, lines_of, title_of
 
 SPACE = """
 task: segment
@@ -117,12 +118,44 @@ def test_a_card_is_green_where_the_proxy_tells_all_and_red_where_it_tells_what_f
     assert score.tau_top is not None
     assert [score.tau.value, score.tau_top.value] == pytest.approx([1, 1])
     assert (score.recall.value, score.regret.value) == (1, 0)
+    assert [each.value for each in (score.recall_top, score.regret_top) if each] == [1, 0]
     red = card_of(with_long_scores(example_record(40), lambda trial: trial.attributes["flops"] / 1e10))
     assert red is not None
     assert red.verdict == "red"
     assert "adds nothing" in red.words or "to the letter" in red.words
     names = [row.name for row in red.baselines]
     assert names == ["params", "FLOPs", "latency", "at random"]
+
+
+def test_the_top_quarter_has_figures_of_its_own() -> None:
+    """Right but among the best ten, of which the last by the score is the best: two of ten are looked for."""
+    record = example_record(40)
+    top, _ = quarters(record)
+    turned = {trial.number: trial.attributes["score"]["value"] + 1 for trial in top}
+    turned = dict(zip(turned, reversed(turned.values()), strict=True))
+    card = card_of(with_long_scores(record, lambda trial: turned.get(trial.number, trial.attributes["score"]["value"])))
+    assert card is not None
+    score, chance = card.proxy[0], next(row for row in card.baselines if row.name == "at random")
+    scores = list(turned.values())
+    assert (card.top, card.best, card.best_top, score.recall.value) == (10, 9, 2, 8 / 9)
+    told = [score.tau_top, score.recall_top, score.regret_top, chance.recall_top, chance.regret_top]
+    expected = [-1, 0, scores[-1] - scores[0], 0.2, scores[-1] - np.mean(scores)]
+    assert [each.value for each in told if each] == pytest.approx(expected)
+    assert score.regret_top is not None
+    assert None not in (score.regret_top.low, score.regret_top.high)
+    text, told_all = "\n".join(lines_of(card)), json.loads(json.dumps(json_of(card)))
+    assert re.search(r"^in the top quarter, by +Kendall tau +finds of its best 2 +mIoU lost$", text, re.MULTILINE)
+    assert re.search(r"^score after 300 steps +-1\.00 \(.*\) +0% \(0% to .*\) +0\.\d{3} \(", text, re.MULTILINE)
+    assert told_all["proxy"][0]["recall_top"]["value"] == 0
+    assert "in the top quarter, by" in str(trust_card(record))
+
+
+def test_few_networks_of_the_top_quarter_have_none() -> None:
+    card = card_of(with_long_scores(example_record(12), lambda trial: trial.attributes["score"]["value"]))
+    assert card is not None
+    assert card.top == 3
+    assert {(row.tau_top, row.recall_top, row.regret_top) for row in card.proxy + card.baselines} == {(None,) * 3}
+    assert not any("in the top quarter" in line for line in lines_of(card))
 
 
 def test_an_order_at_random_is_not_green() -> None:
@@ -471,7 +504,7 @@ def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:
 def test_where_no_interval_can_be_told_there_is_no_verdict() -> None:
     """Six networks that latency orders but for one pair: most samples of them it orders completely."""
     fixed = Estimate(0.0)
-    row = Row("score", 6, fixed, None, fixed, fixed, adds=Estimate(-0.06), beyond="latency")
+    row = Row("score", 6, fixed, None, fixed, fixed, None, None, adds=Estimate(-0.06), beyond="latency")
     assert verdict_of(row) == "amber"
     assert verdict_of(dataclasses.replace(row, adds=Estimate(-0.06, -0.4, 0.3))) == "red"
     assert verdict_of(dataclasses.replace(row, adds=None)) == "red"

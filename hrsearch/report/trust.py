@@ -2,8 +2,8 @@
 
 from hrsearch.report.markup import Markup, element
 from hrsearch.study import Record
-from hrsearch.trust.card import Row, card_of, verdict_of
-from hrsearch.trust.words import cells_of, heads_of, notes_of, title_of
+from hrsearch.trust.card import Card, card_of, verdict_of
+from hrsearch.trust.words import Part, cells_of, heads_of, notes_of, parts_of, title_of
 
 COLOURS = {"green": "var(--winner)", "amber": "var(--refused)", "red": "var(--failed)"}
 
@@ -13,18 +13,23 @@ def trust_card(record: Record) -> Markup | None:
     card = card_of(record)
     if card is None:
         return None
-    heads = [element("th", head, scope="col", style=f"text-align: {side}") for head, side in _aligned(heads_of(card))]
-    rows = [_row(row, verdict_of(row)) for row in card.proxy] + [_row(row) for row in card.baselines]
-    table = element("table", element("thead", element("tr", heads)), element("tbody", rows))
     return element(
         "section",
         element("h2", "How far the scores can be trusted"),
         element("p", element("b", f"{card.verdict}: ", style=f"color: {COLOURS[card.verdict]}"), card.words),
         element("p", title_of(card)),
-        element("div", table, class_="scroll"),
+        [element("div", _table(card, part), class_="scroll") for part in parts_of(card)],
         [element("p", note, class_="note") for note in notes_of(card)],
         class_=f"trust {card.verdict}",
     )
+
+
+def _table(card: Card, part: Part) -> Markup:
+    sides = _aligned(heads_of(card, part))
+    heads = [element("th", head, scope="col", style=f"text-align: {side}") for head, side in sides]
+    rows = [_row(cells_of(row, part), verdict_of(row)) for row in card.proxy]
+    rows += [_row(cells_of(row, part)) for row in card.baselines]
+    return element("table", element("thead", element("tr", heads)), element("tbody", rows))
 
 
 def _aligned(heads: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -32,8 +37,8 @@ def _aligned(heads: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(head, "right" if place else "left") for place, head in enumerate(heads)]
 
 
-def _row(row: Row, verdict: str | None = None) -> Markup:
+def _row(row: tuple[str, ...], verdict: str | None = None) -> Markup:
     """The proxy's rows have their verdict's colour."""
-    name, *cells = cells_of(row)
+    name, *cells = row
     style = f"color: {COLOURS[verdict]}" if verdict else None
     return element("tr", element("th", name, scope="row", style=style), [element("td", cell) for cell in cells])

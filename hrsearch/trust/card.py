@@ -1,7 +1,7 @@
 """The trust card: how well the proxy's order of networks tells their order after long training, and what else would."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -15,6 +15,7 @@ from hrsearch.trust.repeats import CALIBRATION, Scores, lengths_of, rungs_of, sc
 
 FEWEST = 4  # networks of which an order can be judged
 TRIVIAL = {"params": "params", "flops": "FLOPs", "latency": "latency"}
+UNTOLD = (None, None, None)  # tau, recall and regret of too few networks
 Verdict = Literal["green", "amber", "red"]
 
 
@@ -28,6 +29,8 @@ class Row:
     tau_top: Estimate | None  # among the best quarter by the proxy's score
     recall: Estimate  # share of the truly best that are among the best of this order
     regret: Estimate  # score lost by taking the first of this order
+    recall_top: Estimate | None  # the same two among the best quarter
+    regret_top: Estimate | None
     adds: Estimate | None = None  # of the proxy: Kendall's partial tau beyond the best trivial baseline
     beyond: str = ""  # which that is
 
@@ -45,6 +48,7 @@ class Card:
     population: int  # of the study that they stand for
     top: int  # of the networks: from the population's best quarter by the proxy's score
     best: int  # how many the recall asks for
+    best_top: int  # and among the best quarter
     ceiling: float | None  # Kendall's tau between two long trainings with different seeds
     proxy: tuple[Row, ...]  # rung by rung
     baselines: tuple[Row, ...]  # the trivial ones, then zero-cost proxies
@@ -82,13 +86,17 @@ class _Sample:
     weights: Values  # how many networks of the study each stands for
     top: int  # how many of them are of the best quarter
     best: int  # how many a choice should find
+    best_top: int  # and one among the best quarter
 
     def only(self, places: Sequence[int]) -> "_Sample":
         """Some of them."""
-        chosen = tuple(self.trials[place] for place in places)
         index = list(places)
-        return _Sample(
-            chosen, self.truth[index], self.weights[index], sum(place < self.top for place in places), self.best
+        return replace(
+            self,
+            trials=tuple(self.trials[place] for place in places),
+            truth=self.truth[index],
+            weights=self.weights[index],
+            top=sum(place < self.top for place in places),
         )
 
     @property
@@ -122,6 +130,7 @@ def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sam
         sum(map(len, quarters(record))),
         sample.top,
         sample.best,
+        sample.best_top,
         _ceiling([scores[trial.number] for trial in sample.trials]),
         proxy,
         tuple(_baselines(record, sample)),
@@ -163,7 +172,8 @@ def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
     trials = tuple(trial for part in parts for trial in part)
     truth = [np.mean([one["value"] for one in scores[trial.number].values()]) for trial in trials]
     weights = [share for share, part in zip(shares, parts, strict=True) for _ in part]
-    return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]), max(len(trials) // 4, 1))
+    best, best_top = (max(len(some) // 4, 1) for some in (trials, parts[0]))
+    return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]), best, best_top)
 
 
 def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
@@ -201,14 +211,25 @@ def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:
         values = _costs(sample, name)
         if values is not None:
             yield _row(title, values, sample)
-    best, count = sample.best, len(sample.trials)
-    lost = float(sample.truth.max() - sample.truth.mean())
-    yield Row("at random", count, Estimate(0.0), Estimate(0.0), Estimate(best / count), Estimate(lost))
+    yield _at_random(sample)
     for name, known in zero_cost_of(record).items():
         places = [place for place, trial in enumerate(sample.trials) if trial.number in known]
         if len(places) >= FEWEST:
             part = sample.only(places)
             yield _row(name, np.array([known[trial.number] for trial in part.trials]), part)
+
+
+def _at_random(sample: _Sample) -> Row:
+    """What any order at all would tell, on average."""
+    tau, found, lost = _of_chance(sample.truth, sample.best)
+    is_told = sample.top >= FEWEST
+    top = _of_chance(sample.truth[: sample.top], sample.best_top) if is_told else UNTOLD
+    tau_top, found_top, lost_top = top
+    return Row("at random", len(sample.trials), tau, tau_top, found, lost, found_top, lost_top)
+
+
+def _of_chance(truth: Values, count: int) -> tuple[Estimate, Estimate, Estimate]:
+    return Estimate(0.0), Estimate(count / len(truth)), Estimate(float(truth.max() - truth.mean()))
 
 
 def _strongest(sample: _Sample) -> tuple[str, Values] | None:
@@ -225,17 +246,24 @@ def _costs(sample: _Sample, name: str) -> Values | None:
 
 
 def _row(name: str, values: Values, sample: _Sample, against: tuple[str, Values] | None = None) -> Row:
-    top = [range(sample.top)] if sample.top >= FEWEST else []
+    tau, found, lost = _figures(values, sample, sample.groups, sample.best)
+    is_told = sample.top >= FEWEST
+    top = _figures(values, sample, [range(sample.top)], sample.best_top) if is_told else UNTOLD
+    tau_top, found_top, lost_top = top
     adds = _told(partial(_partial_tau, values, against[1], sample), sample.groups) if against else None
-    return Row(
-        name,
-        len(sample.trials),
-        _told(partial(_tau, values, sample), sample.groups),
-        _told(partial(_tau, values, sample), top) if top else None,
-        estimate(lambda drawn: recall(values[drawn], sample.truth[drawn], sample.best), sample.groups),
-        estimate(lambda drawn: regret(values[drawn], sample.truth[drawn]), sample.groups),
-        adds,
-        against[0] if against else "",
+    beyond = against[0] if against else ""
+    return Row(name, len(sample.trials), tau, tau_top, found, lost, found_top, lost_top, adds, beyond)
+
+
+def _figures(
+    values: Values, sample: _Sample, groups: Sequence[Sequence[int]], count: int
+) -> tuple[Estimate | None, Estimate, Estimate]:
+    """Kendall's tau, the recall of the best `count` and the regret, of the networks in these groups."""
+    truth = sample.truth
+    return (
+        _told(partial(_tau, values, sample), groups),
+        estimate(lambda drawn: recall(values[drawn], truth[drawn], count), groups),
+        estimate(lambda drawn: regret(values[drawn], truth[drawn]), groups),
     )
 
 

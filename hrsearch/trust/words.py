@@ -1,11 +1,12 @@
 """The trust card as a table of words, for the terminal and the report."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from hrsearch.ranking import Estimate
-from hrsearch.trust.card import Card, Row
+from hrsearch.trust.card import FEWEST, Card, Row
 
+Part = Literal["all", "top"]
 SAID = (
     "Kendall tau is 1 where the order is that of long training, 0 where it tells nothing of it. The top quarter is "
     "that of the study by the proxy's score. In brackets: 95 % intervals of a bootstrap over networks. Short and long "
@@ -13,20 +14,23 @@ SAID = (
 )
 
 
-def heads_of(card: Card) -> tuple[str, ...]:
+def parts_of(card: Card) -> tuple[Part, ...]:
+    """Of which networks there are figures."""
+    return ("all", "top") if card.top >= FEWEST else ("all",)
+
+
+def heads_of(card: Card, part: Part) -> tuple[str, ...]:
     """The titles of the columns."""
-    return ("order by", "Kendall tau", "in the top quarter", f"finds of the best {card.best}", f"{card.metric} lost")
+    if part == "top":
+        return ("in the top quarter, by", "Kendall tau", f"finds of its best {card.best_top}", f"{card.metric} lost")
+    return ("order by", "Kendall tau", f"finds of the best {card.best}", f"{card.metric} lost")
 
 
-def cells_of(row: Row) -> tuple[str, ...]:
+def cells_of(row: Row, part: Part) -> tuple[str, ...]:
     """A row in words."""
-    return (
-        row.name,
-        _number(row.tau),
-        _number(row.tau_top),
-        _number(row.recall, percent=True),
-        _number(row.regret, digits=3),
-    )
+    top = (row.tau_top, row.recall_top, row.regret_top)
+    tau, found, lost = top if part == "top" else (row.tau, row.recall, row.regret)
+    return (row.name, _number(tau), _number(found, percent=True), _number(lost, digits=3))
 
 
 def title_of(card: Card) -> str:
@@ -45,10 +49,14 @@ def notes_of(card: Card) -> list[str]:
 
 def lines_of(card: Card) -> list[str]:
     """The card for the terminal."""
-    rows = [heads_of(card), *map(cells_of, (*card.proxy, *card.baselines))]
+    tables = [line for part in parts_of(card) for line in (*_table(card, part), "")]
+    return [f"{card.study}: {title_of(card)}", "", *tables, *notes_of(card), f"{card.verdict.upper()}: {card.words}"]
+
+
+def _table(card: Card, part: Part) -> list[str]:
+    rows = [heads_of(card, part), *(cells_of(row, part) for row in (*card.proxy, *card.baselines))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [f"{card.study}: {title_of(card)}", "", *table, "", *notes_of(card), f"{card.verdict.upper()}: {card.words}"]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def json_of(card: Card) -> dict[str, Any]:
