@@ -53,7 +53,7 @@ class Evaluate:
             network, data, proxy, seed=candidate.seed, device=device, rung=candidate.rung, checkpoint=checkpoint
         )
         if candidate.rung == len(proxy.ladder) - 1:
-            write_weights(weights_path(candidate.folder, candidate.number), network)
+            write_weights(weights_path(candidate.folder, candidate.number), network, data)
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
 
     def _measured(self, network: Network) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,8 @@ from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
 from hrsearch.export import export
 from hrsearch.grammar import yaml_of
+from hrsearch.proxy.checkpoint import write_weights
+from hrsearch.proxy.data import load_dataset
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch, load_space
 from hrsearch.study import Record
@@ -129,6 +131,30 @@ def test_exported_network_computes_what_the_trial_did(record: Record, tmp_path: 
     image = torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
         assert torch.equal(network(image), again(image))
+
+
+def test_export_says_how_images_are_normalised(record: Record, tmp_path: Path) -> None:
+    """By the mean and the deviation that the weights were trained with; where these do not say, in general."""
+    data = load_dataset("digits", image=32, train_images=24, val_images=8)
+    write_weights(record.folder / "weights" / "1.safetensors", keep_weights(record, 1), data)
+    keep_weights(record, 2)
+    to = export(record, "trial:1", tmp_path / "winner", ["mmseg"])
+    assert said_of_images(to) == data.normalisation == {"mean": list(data.mean), "std": list(data.std)}
+    readme = " ".join((to / "README.md").read_text(encoding="utf-8").split())
+    mean, std = ([round(value, 6) for value in values] for values in (data.mean, data.std))
+    assert "Images are RGB, scaled to 0..1, then each channel minus its mean, divided by its deviation, as " in readme
+    assert f"trained on: mean {mean}, std {std}." in readme
+    assert f'"mean": {[round(255 * value, 3) for value in data.mean]},' in (to / "mmseg_config.py").read_text()
+    plain = export(record, "trial:2", tmp_path / "plain", ["mmseg"])
+    assert said_of_images(plain) is None
+    assert "shifted and scaled to mean 0 and deviation 1 over the training images" in (plain / "README.md").read_text()
+    config = (plain / "mmseg_config.py").read_text()
+    assert '"mean": [123.675, 116.28, 103.53],' in config
+    assert "of ImageNet: the weights do not say theirs" in config
+
+
+def said_of_images(folder: Path) -> Any:
+    return json.loads((folder / "numbers.json").read_text(encoding="utf-8"))["normalisation"]
 
 
 @pytest.mark.parametrize("weights", [True, False])

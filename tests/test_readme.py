@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from hrsearch.build import build
 from hrsearch.cli import main
+from hrsearch.proxy.checkpoint import normalisation_of
 from hrsearch.space import load_arch
 from hrsearch.train.recipe import load_recipe
 
@@ -130,6 +131,7 @@ def test_the_product_is_what_training_made_of_the_winner(home: Path, capfd: pyte
     told = json.loads((trained / "trained.json").read_text(encoding="utf-8"))
     numbers = json.loads((product / "numbers.json").read_text(encoding="utf-8"))
     assert (numbers["classes"], numbers["score"]["value"]) == (told["classes"], told["value"])
+    assert numbers["normalisation"] == told["normalisation"] == normalisation_of(trained / "best.safetensors")
     assert "steps of `hrsearch train`" in (product / "README.md").read_text(encoding="utf-8")
     assert load_recipe(product / "train.yaml", arch=load_arch(product / "arch.yaml"), task="segment").steps == 2
     assert run("export winner/ --to winner/") == 2

@@ -20,9 +20,10 @@ from scipy import stats
 from trees import ade20k_tree, mask, masks_tree, picture
 
 import hrsearch
-from hrsearch.candidate import confirmed_weights
+from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError
 from hrsearch.export.winner import Winner
+from hrsearch.proxy.checkpoint import normalisation_of
 from hrsearch.proxy.data import load_dataset
 from hrsearch.ranking import Estimate, Values, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.report.trust import trust_card
@@ -484,6 +485,10 @@ def test_a_front_of_images_without_a_split_is_confirmed_on_those_held_out(tmp_pa
     held = load_dataset(str(own), image=32, train_images=64, val_images=16, split="official")
     attributes = read_study(tmp_path / "studies" / "space").attributes
     assert attributes["confirmation:1:0:0"]["data"] == held.split != attributes["split"]
+    first, best = weights_path(tmp_path / "studies/space", 0), confirmed_weights(tmp_path / "studies/space", 0, 1)
+    assert normalisation_of(best) == held.normalisation
+    searched = load_dataset(str(own), image=32, train_images=64, val_images=16)
+    assert normalisation_of(first) == searched.normalisation != held.normalisation
 
 
 def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:

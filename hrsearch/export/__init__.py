@@ -94,7 +94,8 @@ def _write(winner: Winner, targets: dict[str, Target], folder: Path) -> None:
     if winner.weights:
         write_check(winner, targets, folder)
     names = sorted({path.name for path in folder.iterdir()} | {"README.md", MARK})
-    numbers = {"files": names, "formats": list(targets), **numbers_of(winner.record, winner.trial)}
+    known = {**numbers_of(winner.record, winner.trial), "normalisation": winner.normalisation}
+    numbers = {"files": names, "formats": list(targets), **known}
     (folder / MARK).write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     checked = run_check(folder, fresh=len(targets) > 1 or bool(winner.plugins)) if winner.weights else []
     (folder / "README.md").write_text(readme_of(winner, usages, checked), encoding="utf-8")

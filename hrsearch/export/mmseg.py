@@ -36,7 +36,7 @@ class Backbone(nn.Module):
 CONFIG_TEXT = '''\
 """{title} in mmsegmentation. Give it a data set and a schedule: `_base_ = [...]`.
 
-The search normalised images by the mean and the deviation of its own training images; these are ImageNet's.
+Images are normalised by the mean and the deviation of {whose}.
 """
 
 default_scope = "mmseg"
@@ -47,8 +47,8 @@ model = {{
     "data_preprocessor": {{
         "type": "SegDataPreProcessor",
         "size": crop_size,
-        "mean": [123.675, 116.28, 103.53],
-        "std": [58.395, 57.12, 57.375],
+        "mean": {mean},
+        "std": {std},
         "bgr_to_rgb": True,
         "pad_val": 0,
         "seg_pad_val": 255,
@@ -69,6 +69,7 @@ model = {{
     "test_cfg": {{"mode": "whole"}},
 }}
 '''
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 USAGE = """\
 `mmseg_config.py` is a model for mmsegmentation, whose backbone `mmseg_backbone.py` registers. It takes mmsegmentation's
 SegformerHead, untrained, with the channels of the maps: {channels}. Give it a data set and a schedule by `_base_`. Its
@@ -110,8 +111,12 @@ class Mmseg(Target):
         names = {"title": winner.title_in_code, "identifier": winner.identifier}
         channels = [each.channels for each in winner.arch.maps]
         backbone = BACKBONE_TEXT.format(**names, loader=LOADER.format(**names))
+        known = winner.normalisation
+        pixels = {name: [round(255 * each, 3) for each in values] for name, values in (known or IMAGENET).items()}
         config = CONFIG_TEXT.format(
             **names,
+            **pixels,
+            whose="the images that the weights were trained on" if known else "ImageNet: the weights do not say theirs",
             image=winner.image,
             channels=channels,
             indices=list(range(len(channels))),

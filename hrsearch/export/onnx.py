@@ -13,7 +13,8 @@ from hrsearch.registry import EXPORTS
 
 MODEL = "model.onnx"
 USAGE = """\
-`model.onnx` takes `image`, float32 ({batch}, 3, {height}, {width}), and gives `prediction`; {words}:
+`model.onnx` takes `image`, float32 ({batch}, 3, {height}, {width}), normalised as said above,
+and gives `prediction`; {words}:
 
 ```python
 import numpy

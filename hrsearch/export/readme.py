@@ -30,11 +30,15 @@ FLOPs are multiply-accumulates: one multiply-accumulate is one. Softmax, norms a
 | `train.yaml` | the recipe of `hrsearch train`; change it as you like |
 | `numbers.json` | all that the search knows of the network, and the protocol, versions and machine |
 
-Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images.
+{images}
 
 {usages}"""
 PROMISE = "The score is that of a short training; it ranks networks and is no promise of what a full training reaches."
 TRAINED = "The score is the best over the validation images of `{data}` in {steps:,} steps of `hrsearch train`."
+IMAGES = """\
+Images are RGB, scaled to 0..1, then each channel minus its mean, divided by its deviation, as those that the weights
+were trained on: mean {mean}, std {std}."""
+UNSAID = "Images are RGB, each channel shifted and scaled to mean 0 and deviation 1 over the training images."
 NATIVE = """\
 Train it, in this folder:
 
@@ -73,9 +77,17 @@ def readme_of(winner: Winner, usages: Mapping[str, str], checked: Sequence[str])
         digest=trial.attributes.get("digest"),
         promise=TRAINED.format(**trial.attributes["score"]) if winner.trained else PROMISE,
         weights=_trained_weights(trial) if winner.trained else _weights(trial, proxy) if winner.weights else MISSING,
+        images=_images(winner),
         usages="\n".join(f"## {name}\n\n{usage}" for name, usage in usages.items()),
     )
     return text + (CHECKED.format(lines="\n".join(checked)) if checked else "")
+
+
+def _images(winner: Winner) -> str:
+    known = winner.normalisation
+    if known is None:
+        return UNSAID
+    return IMAGES.format(**{name: [round(value, 6) for value in values] for name, values in known.items()})
 
 
 def _trained_weights(trial: Trial) -> str:

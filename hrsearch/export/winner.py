@@ -75,6 +75,14 @@ class Winner:
             paths = [confirmed_weights(folder, number, confirmation_of(self.record)["times"]), *paths]
         return next((path for path in paths if path.is_file()), None)
 
+    @cached_property
+    def normalisation(self) -> dict[str, list[float]] | None:
+        """Mean and deviation of each channel, of pixels in 0..1, by which the images were normalised that its weights
+        were trained on; None where there are no weights, or those of an earlier version, which do not say."""
+        from hrsearch.proxy.checkpoint import normalisation_of
+
+        return normalisation_of(self.weights) if self.weights else None
+
     @property
     def plugins(self) -> list[Path]:
         """The files of code that the network needs; one that is gone is an InputError."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
 from hrsearch.errors import InputError
+from hrsearch.proxy.data.dataset import Dataset
 from hrsearch.proxy.learning import Learner
+
+NORMALISATION = "normalisation"  # what a file of weights says besides them
 
 Row = Mapping[str, float]
 
@@ -52,11 +57,20 @@ def restore(learner: Learner, state: Mapping[str, Any]) -> None:
     learner.scaler.load_state_dict(state["scaler"])
 
 
-def write_weights(path: Path, network: nn.Module) -> None:
-    """Write the network's weights as safetensors."""
+def write_weights(path: Path, network: nn.Module, data: Dataset | None = None) -> None:
+    """Write the network's weights as safetensors, and how the images of the data were normalised."""
+    about = {NORMALISATION: json.dumps(data.normalisation)} if data else None
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with _placed(path) as partial:
-        partial.write(save(tensors))
+        partial.write(save(tensors, about))
+
+
+def normalisation_of(path: Path) -> dict[str, list[float]] | None:
+    """How the images were normalised that these weights were trained on; None where they do not say."""
+    with safe_open(path, "pt") as file:
+        said = (file.metadata() or {}).get(NORMALISATION)
+    found: dict[str, list[float]] | None = json.loads(said) if said else None
+    return found
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

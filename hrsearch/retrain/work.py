@@ -71,7 +71,7 @@ class Retraining:
         if self.keeps:
             path = weights_path(candidate.folder, candidate.number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_weights(path, network)
+            write_weights(path, network, data)
         return Judgement({**asdict(score), "split": self.split, "data": data.split})
 
     def _begun(self, candidate: Candidate) -> tuple[Proxy, Dataset, Network]:

@@ -301,13 +301,14 @@ def _is_spent(run: Run, rows: Sequence[Row]) -> bool:
 def _told(run: Run, row: Row) -> dict[str, Any]:
     """What the best weights are."""
     score = {"value": row[run.column], "metric": run.metric, "steps": int(row["step"]), "seed": run.recipe.seed}
-    return {"digest": run.digest, "data": run.recipe.data, "classes": list(run.data.classes), **score}
+    about = {"data": run.recipe.data, "classes": list(run.data.classes), "normalisation": run.data.normalisation}
+    return {"digest": run.digest, **about, **score}
 
 
 def _keep(run: Run, rows: list[Row]) -> None:
     """The best weights first: a run killed before the checkpoint writes them again, the same."""
     if rows[-1] is _best(run, rows):
-        write_weights(run.folder / BEST, run.trainer.judged)
+        write_weights(run.folder / BEST, run.trainer.judged, run.data)
         write_text(run.folder / TRAINED, json.dumps(_told(run, rows[-1]), indent=2) + "\n")
     write_state(run.folder / CHECKPOINT, {"identity": _identity(run), "rows": rows, **run.trainer.state()})
     write_rows(run.folder / METRICS, rows)

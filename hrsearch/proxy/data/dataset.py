@@ -60,6 +60,11 @@ class Dataset:
     val_files: tuple[Item, ...] = ()  # and those to validate on, of which `val` holds squares
 
     @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """By what images are normalised, for whoever uses the network elsewhere."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @property
     def train_labels(self) -> Tensor:
         """Labels of the training images, of all that are classified and of those in memory otherwise."""
         if self.files and self.task == "classify":
