@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_search import SPACE, calls_of, rows_of, search
+from toy_search import SPACE, calls_of, judgement, rows_of, search
 
-from hrsearch.candidate import seed_of, weights_path
+from hrsearch.candidate import Candidate, Judgement, seed_of, weights_path
 from hrsearch.errors import InputError
 from hrsearch.search import proposals
 from hrsearch.study import read_study
@@ -55,6 +55,36 @@ def test_limits_hold_for_what_is_taken_over(earlier: Path, tmp_path: Path) -> No
     assert all(trial.is_within_limits for trial in record.trained)
     refused = [trial for trial in record.trials if trial.state == "refused" and trial.attributes.get("digest")]
     assert {trial.attributes.get("copied_from") for trial in refused if "score" not in trial.attributes} == {None}
+
+
+def with_memory(candidate: Candidate) -> Judgement:
+    """The toy's candidate of which memory is asked, too."""
+    return judgement(candidate, memory={"bytes": 1_000_000})
+
+
+@pytest.mark.parametrize("asked", [{"objectives": ("score", "flops", "memory")}, {"limits": ("memory<=2M",)}])
+def test_what_lacks_an_asked_objective_is_judged_here(asked: dict[str, Any], earlier: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"attributes": SAME, **asked}
+    assert search(tmp_path / "new", 8, with_memory, earlier=[earlier], **options).startswith("8 of 8")
+    trained = read_study(tmp_path / "new").trained
+    assert [trial.attributes.get("copied_from") for trial in trained] == [None] * 8
+    search(tmp_path / "more", 8, with_memory, seed=1, earlier=[earlier, tmp_path / "new"], **options)
+    copied = read_study(tmp_path / "more").trained
+    assert [trial.attributes["memory"]["bytes"] for trial in copied] == [1_000_000] * 8
+    assert {trial.attributes["copied_from"].split(":")[0] for trial in copied} == {"new"}
+
+
+@pytest.mark.parametrize("rungs", [(), (10, 30)])
+def test_what_a_limit_refused_once_it_was_trained_is_taken_over(rungs: tuple[int, ...], tmp_path: Path) -> None:
+    search(tmp_path / "strict", 27, attributes=SAME, rungs=rungs, limits=("latency<=30ms", "score>=0.9"))
+    strict = [trial for trial in read_study(tmp_path / "strict").trials if "score" in trial.attributes]
+    in_full = [trial for trial in strict if trial.attributes["score"]["rung"] == len(rungs)]
+    assert {trial.state for trial in in_full} == {"refused"}
+    assert len(in_full) < len(strict) == 27 or not rungs
+    search(tmp_path / "new", 27, attributes=SAME, rungs=rungs, earlier=[tmp_path / "strict"])
+    copied = [trial for trial in read_study(tmp_path / "new").trained if "copied_from" in trial.attributes]
+    assert [trial.attributes["copied_from"] for trial in copied] == [f"strict:{trial.number}" for trial in in_full]
+    assert all("violations" not in trial.attributes for trial in copied)
 
 
 def test_a_network_of_another_space_is_known_again_by_its_digest(tmp_path: Path) -> None:

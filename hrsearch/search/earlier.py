@@ -10,6 +10,8 @@ from typing import Any
 from hrsearch.arch import Arch
 from hrsearch.candidate import weights_path
 from hrsearch.errors import InputError
+from hrsearch.objective import OBJECTIVES, parse_limit
+from hrsearch.runner import Runner
 from hrsearch.search.ledger import difference, other_processor
 from hrsearch.space import Setting, Space
 from hrsearch.study import Record, Trial, read_study
@@ -20,7 +22,7 @@ COPIED = ("score", "latency", "memory", "training_memory", "part_ms", "ms_by_pla
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained candidate of another study."""
+    """A candidate that another study trained in full."""
 
     attributes: Mapping[str, Any]  # what judging it gave, and where that was
     arch: Arch
@@ -35,18 +37,22 @@ class Evaluation:
 
 
 def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) -> dict[str, Evaluation]:
-    """The trained candidates of the studies in `folders`, by digest; the first study that has one counts.
+    """The candidates that the studies in `folders` trained in full, by digest; the first study that has one counts.
 
     `asked` are the attributes of the study that takes them over. A study that was judged in another way, or whose
-    latencies are another machine's, is an InputError.
+    latencies are another machine's, is an InputError. A candidate of which something is not known that `asked` judges
+    or limits by is left out: it is judged anew where it is drawn.
     """
     found: dict[str, Evaluation] = {}
+    needed = {*asked["objectives"], *(parse_limit(text).objective for text in asked["limits"])}
+    last = len(Runner.model_validate(asked["runner"]).proxy.ladder) - 1
     for folder in folders:
         record = read_study(folder)
         _check(record, json.loads(json.dumps(dict(asked))))
         pace = float(asked.get("reference_ms") or 1.0) / float(record.attributes.get("reference_ms") or 1.0)
-        for trial in record.trained:
-            found.setdefault(trial.attributes["digest"], _evaluation(record, trial, space, pace))
+        for trial in record.trials:
+            if _is_in_full(trial, last) and all(OBJECTIVES[name].of(trial.attributes) is not None for name in needed):
+                found.setdefault(trial.attributes["digest"], _evaluation(record, trial, space, pace))
     return found
 
 
@@ -58,6 +64,12 @@ def _check(record: Record, asked: Mapping[str, Any]) -> None:
     there = other_processor(stored, asked)
     if there:
         raise InputError(f"--warm-start {record.folder}: its latencies are of another machine ({there}); leave it out")
+
+
+def _is_in_full(trial: Trial, last: int) -> bool:
+    """Whether it was trained to the last rung; a limit may have refused it then, which need not hold here."""
+    score = trial.attributes.get("score") or {}
+    return trial.state == "trained" or (trial.state == "refused" and score.get("rung") == last)
 
 
 def _evaluation(record: Record, trial: Trial, space: Space, pace: float) -> Evaluation:
