@@ -221,9 +221,38 @@ def test_a_candidate_that_fails_is_a_failed_trial(evaluate: Any, reason: str, fo
 
 
 def test_a_search_in_which_everything_fails_gives_up(folder: Path) -> None:
-    with pytest.raises(InputError, match="the first 20 candidates failed, the last one: no data"):
+    with pytest.raises(InputError, match=r"^20 candidates in a row failed, trial \d+ the last: no data$"):
         search(folder, 100, _raise(CandidateFailed("no data")))
     assert search(folder, 21).startswith("21 of 21 candidates are done: 1 trained, 20 failed")
+
+
+def test_a_search_in_which_nothing_works_any_more_gives_up(folder: Path) -> None:
+    """Whatever was trained before; and what waits at a rung goes on waiting."""
+    turns = iter(range(100))
+
+    def evaluate(candidate: Candidate) -> Judgement:
+        if next(turns) >= 15:
+            raise CandidateFailed("no data")
+        return judgement(candidate)
+
+    with pytest.raises(InputError, match=r"^20 candidates in a row failed, trial \d+ the last: no data$"):
+        search(folder, 100, evaluate, rungs=(30,))
+    before = states_of(folder)
+    assert (before["failed"], "stopped" in before) == (20, False)
+    assert before["waiting"] + before["trained"] >= 10
+    assert search(folder, 60, rungs=(30,)).startswith("60 of 60")
+    assert states_of(folder)["failed"] == 20
+
+
+def test_a_search_in_which_one_in_twenty_is_trained_goes_on(folder: Path) -> None:
+    turns = iter(range(100))
+
+    def evaluate(candidate: Candidate) -> Judgement:
+        if next(turns) % 20 < 19:
+            raise CandidateFailed("the loss is not finite")
+        return judgement(candidate)
+
+    assert search(folder, 45, evaluate, sampler="random").startswith("45 of 45 candidates are done: 2 trained, 43 fail")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,6 +100,25 @@ def test_a_full_disk_stops_a_search_that_goes_on_when_there_is_room(
 
 
 def test_the_command_says_one_line_and_goes_on_later(disk: Disk) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its process unwaited
+def test_a_job_that_finds_no_room_is_no_failed_candidate(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # a job finds what is installed; the tests are not
+    folder = disk.path / "toy"
+
+    def fill(event: Event) -> None:
+        if event.trial.state == "running":
+            (disk.path / "another's").write_bytes(bytes(disk.room))
+
+    engine = {"kind": "slurm", "cluster": "local", "workers": 1}
+    with pytest.raises(OSError, match="No space left"):
+        search(folder, 1, judgement, engine=engine, on_event=fill)
+    left = [trial for trial in read_study(folder).trials if trial.state != "refused"]
+    assert [(trial.state, trial.attributes["lease"]) for trial in left] == [("running", 0)]
+    disk.resize(16 * MB)
+    assert search(folder, 1, judgement, engine=engine).startswith("1 of 1 candidates are done: 1 trained")
+
+
     disk.resize(8 * MB)
     (disk.path / "tiny.yaml").write_text(SPACE)
     rungs = "proxy: {rungs: [2], steps: 6, warmup: 1,"

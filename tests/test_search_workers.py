@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,19 @@ class Many(ThreadPoolExecutor):
 
     def __init__(self, engine: Engine, setup: Setup) -> None:
         super().__init__(self.workers)
+
+
+def test_one_blow_to_all_workers_does_not_end_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = count()
+
+    def struck(candidate: Candidate) -> Judgement:
+        if next(turns) < Many.workers:
+            raise CandidateFailed("the node went down")
+        return judgement(candidate)
+
+    monkeypatch.setitem(ENGINES, "inline", Many)
+    said = search(tmp_path / "many", 130, struck, sampler="random")
+    assert said.startswith("130 of 130 candidates are done: 30 trained, 100 failed")
 
 
 def test_many_workers_are_fed_at_once_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

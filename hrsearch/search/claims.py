@@ -92,7 +92,7 @@ class Claims:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self.owner = new_owner()
         self.end: Ending | None = None
-        self.is_late = False  # the hours are spent: nothing is taken on, and what waits at a rung goes on waiting
+        self.is_late = False  # nothing more is taken on, and what waits at a rung goes on waiting
         self.taken_over: set[int] = set()
         self._plan = plan
         self._ledger = ledger

@@ -38,7 +38,7 @@ from hrsearch.study import Trial, is_waiting, trial_of
 
 USUAL = 200  # candidates that a sampler reckons with where only the hours end a search
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
-MOST_FAILED = 20  # candidates that fail in a row, none having been trained, after which a session gives up
+MOST_FAILED = 20  # candidates that fail in a row, none having been trained meanwhile, after which a session gives up
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class _Session:
         owner = self._claims.owner
         self._leases = Leases(lambda number, lease: ledger.renew(number, owner, lease), at_once=ledger.at_once)
         self._flights: dict[Future[Judgement], _Flight] = {}
-        self._outcomes: Counter[str] = Counter()  # of this session
+        self._failed = 0  # in a row
 
     def run(self, hours: float | None) -> str:
         """Search until there is nothing to do, neither here nor at another driver that could yet die."""
@@ -277,11 +277,17 @@ class _Session:
         return self._ledger.trial(number)
 
     def _watch(self, trial: FrozenTrial) -> None:
-        """Give up where nothing works: a budget of candidates that all fail helps nobody."""
-        self._outcomes[trial.user_attrs.get("outcome", "trained")] += 1
-        if self._outcomes["failed"] >= MOST_FAILED and not self._outcomes["trained"]:
-            reason = trial.user_attrs.get("reason")
-            self._claims.end = Ending(f"the first {MOST_FAILED} candidates failed, the last one: {reason}", True)
+        """Give up where nothing works any more: a budget of candidates that all fail helps nobody."""
+        known = trial.user_attrs
+        if known.get("outcome") == "failed":
+            self._failed += 1
+        elif "score" in known:  # one that was refused before it was trained shows nothing
+            self._failed = 0
+        # One blow, a node that goes down, may end all that run: what begins after it has to fail, too.
+        if self._failed >= max(MOST_FAILED, 2 * self._engine.workers):
+            last = f"trial {trial.number} the last: {known.get('reason')}"
+            self._claims.end = Ending(f"{self._failed} candidates in a row failed, {last}", is_error=True)
+            self._claims.is_late = True
 
     def _give_back(self, error: BaseException) -> None:
         """Keep what is finished and end the rest, so that the next driver runs it at once and nothing twice."""
@@ -345,10 +351,12 @@ class _Session:
 
 
 def _result(future: Future[Judgement]) -> Mapping[str, Any]:
-    """What judging gave; an OSError if the worker found the disk full."""
+    """What judging gave; an OSError if the worker or the engine found the disk full."""
     try:
         attributes = future.result().attributes
     except Exception as error:  # of a broken engine, too, or something that does not pickle
+        if is_disk_full(error):
+            raise
         return failed_by(error).attributes
     raise_unjudged(attributes)
     return attributes

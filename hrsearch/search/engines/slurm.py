@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, is_disk_full
 from hrsearch.search.engines.setup import Elsewhere, Setup, Workers
 
 Given = ParamSpec("Given")
@@ -43,13 +43,14 @@ class Slurm(Workers):
         self._watcher.start()
 
     def submit(self, function: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
-        """The future of a call in a new job; CandidateFailed if that ends without an answer."""
+        """The future of a call in a new job; CandidateFailed if that ends without an answer, OSError on a full disk."""
         future: Future[Result] = Future()
         future.set_running_or_notify_cancel()
         try:
             job = self._executor.submit(self._elsewhere, function, args, kwargs)
         except (FailedJobError, FailedSubmissionError, OSError) as error:  # SLURM takes no job now
-            future.set_exception(CandidateFailed(" ".join(str(error).split())[:300]))
+            reason = CandidateFailed(" ".join(str(error).split())[:300])
+            future.set_exception(error if is_disk_full(error) else reason)
             return future
         with self._lock:
             self._jobs[future] = job
