@@ -22,6 +22,7 @@ from hrsearch.candidate import Candidate, Judgement, checkpoint_path
 from hrsearch.errors import is_disk_full
 from hrsearch.proxy.checkpoint import read_state, write_rows, write_state, write_weights
 from hrsearch.retrain import finalize
+from hrsearch.search import rungs
 from hrsearch.search.driver import Event
 from hrsearch.search.ledger import noting
 from hrsearch.search.room import RESERVE
@@ -187,6 +188,20 @@ def with_checkpoint(candidate: Candidate) -> Judgement:
     path.touch()
     path.with_name(f".{path.name}.partial").touch()  # as a worker that was killed leaves it
     return judgement(candidate)
+
+
+@pytest.mark.parametrize("eta", [1.5, 2.0])
+def test_who_goes_on_finds_its_checkpoint(eta: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "ENOUGH_TO_FORECAST", 3)
+    found = Counter[bool]()
+
+    def evaluate(candidate: Candidate) -> Judgement:
+        if candidate.rung:
+            found[checkpoint_path(candidate.folder, candidate.number).exists()] += 1
+        return with_checkpoint(candidate)
+
+    search(tmp_path, 40, evaluate, rungs=(10,), rungs_by="gain", eta=eta, sampler="random")
+    assert found == {True: int(40 / eta)}
 
 
 def test_checkpoints_are_kept_of_the_better_half_alone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ training goes the whole way, as a budget reckons with.) What a sampler learns of
 score that the last rung should give it.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from hrsearch.study import is_waiting
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
 ENOUGH_TO_FORECAST = 10  # from a loss, a score and the architecture
 MOST_COMPARED = 200  # of those that wait, in what each should add: comparing takes as long as forecasting
+MARGIN = 1.5  # checkpoints are kept of so many times as many as go on: who those are changes with what is learnt
 WEIGHT = 2.0  # of what a rung said among a forecast's columns; a network's shape and costs weigh 1 each
 
 
@@ -104,17 +106,14 @@ class Ladder:
         return len(attributes.get("rungs") or ()) >= self.rungs
 
     def worth_keeping(self, trials: Sequence[FrozenTrial]) -> set[int]:
-        """The trials whose checkpoints are worth their room: those that run, and of those that wait at a rung the ones
-        among the better half there. Any other, should it ever be sent on, is trained to that rung again."""
+        """The trials whose checkpoints are worth their room: those that run, and of those that wait at a rung the
+        best, more than will be sent on. Any other, should it ever be sent on, is trained to that rung again."""
         kept = {trial.number for trial in trials if not trial.state.is_finished() and not is_waiting(trial.user_attrs)}
         for rung in range(self.rungs - 1):
             judged = [trial for trial in trials if len(_rungs(trial)) > rung]
-            better = {trial.number for trial in self.best_first(judged, rung)[: (len(judged) + 1) // 2]}
-            kept |= {
-                trial.number
-                for trial in judged
-                if waits_at(trial, rung) and (trial.number in better or _is_known(trial))
-            }
+            waiting = [trial for trial in self.best_first(judged, rung) if waits_at(trial, rung)]
+            most = math.ceil(MARGIN * len(judged) / self.eta)
+            kept |= {trial.number for place, trial in enumerate(waiting) if place < most or _is_known(trial)}
         return kept
 
     def best_first(self, judged: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
