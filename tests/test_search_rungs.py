@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_search_driver import KNOWN, Interrupted
-from toy_search import calls_of, judgement, rows_of, search
+from toy_search import SPACE, calls_of, cost_of, judgement, rows_of, search
 
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.front import best_first, non_dominated
 from hrsearch.objective import OBJECTIVES
 from hrsearch.runner import Proxy, trunk_of
 from hrsearch.search import proposals, rungs, samplers
+from hrsearch.search.claims import Claims, Plan
+from hrsearch.search.ledger import open_ledger
+from hrsearch.search.proposals import How
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import SAMPLERS
+from hrsearch.space import Space
 from hrsearch.study import Trial, read_study
 
 LADDER = Ladder(3, 3.0, (OBJECTIVES["score"], OBJECTIVES["flops"]))
@@ -102,6 +106,22 @@ def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
     assert told[21][0] > 0.3 > 0.2 > told[20][0]
     [early] = generous.promoted([*full[:4], *waiting])  # too few to forecast from: by the loss
     assert early.number == 20
+
+
+def test_what_was_found_for_many_workers_is_held_against_what_other_drivers_sent_on(tmp_path: Path) -> None:
+    ladder = Ladder(2, 1.3, LADDER.objectives, by="gain")
+    ledger = open_ledger(tmp_path, ladder.objectives, {})
+    plan = Plan(Space.parse(SPACE), How("random", 0, ("score", "flops"), ladder=ladder), (), 0, cost_of)
+    one, other = Claims(plan, ledger), Claims(plan, ledger)
+    for width in range(0, 20, 2):
+        ledger.add(with_knobs(width, width, 0.2, 0.02 * width, flops=100 + width))
+    for number, width in enumerate((19, 17, 15, 7, 5, 3, 1), 10):
+        ledger.add(with_knobs(number, width, 0.2, flops=95 + width))
+    assert one.claim(workers=3) is not None  # of the three that may go on now; two more are found
+    ledger.add(with_knobs(17, 18, 0.2, flops=90))  # comes late, and is the best; still two may go on
+    assert [claimed is not None and claimed.number == 17 for claimed in (other.claim(), other.claim())] == [True, False]
+    assert one.claim(workers=3) is None
+    assert ladder.room(ledger.trials(), 0) == 0
 
 
 def test_by_loss_a_line_through_those_in_full_says_what_others_would_score() -> None:

@@ -27,6 +27,7 @@ from hrsearch.search.proposals import (
     propose,
     refused_in_a_row,
 )
+from hrsearch.search.rungs import Ladder, waits_at
 from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import is_waiting
@@ -100,6 +101,7 @@ class Claims:
         self._ladder = plan.how.ladder
         # Found for many workers at once, and not yet taken on.
         self._promoted: list[int] = []
+        self._rung = 0  # at which those wait
         self._proposals: list[Proposal] = []
 
     def claim(self, workers: int = 1) -> FrozenTrial | None:
@@ -133,16 +135,21 @@ class Claims:
         """A trial that goes on to its next rung."""
         if self._ladder is None:
             return None
-        found = [trials[number] for number in self._promoted if self._is_waiting(trials[number])]
-        found = found or self._ladder.promoted(trials, wanted)
+        found = self._found_before(trials, self._ladder) or self._ladder.promoted(trials, wanted)
         self._promoted = [trial.number for trial in found[1:]]
         if not found:
             return None
         trial = found[0]
-        # The rung last: until it stands there the trial waits, and nobody runs it.
         rung = len(trial.user_attrs["rungs"])
+        self._rung = rung - 1
+        # The rung last: until it stands there the trial waits, and nobody runs it.
         self._ledger.update(trial.number, {"owner": self.owner, "lease": until(), "rung": rung})
         return self._ledger.trial(trial.number)
+
+    def _found_before(self, trials: Sequence[FrozenTrial], ladder: Ladder) -> list[FrozenTrial]:
+        """Those of `_promoted` that may still go on: another driver may have sent on these or others meanwhile."""
+        found = [trials[number] for number in self._promoted if waits_at(trials[number], self._rung)]
+        return found[: max(ladder.room(trials, self._rung), 0)] if found else []
 
     def _let_go(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         """A trial that waits in vain: nothing new will come, and nothing runs that could send it on."""

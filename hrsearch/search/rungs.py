@@ -57,12 +57,16 @@ class Ladder:
             waiting = next((trial for trial in known if waits_at(trial, rung)), None)
             if waiting is not None:  # the yardstick is trained in full, whatever it scores
                 return [waiting]
-            gone_on = sum(trial.user_attrs.get("rung", 0) > rung for trial in judged)
-            gone_on -= sum(trial.user_attrs.get("rung", 0) > rung for trial in known)
-            room = int((len(judged) - len(known)) / self.eta) - gone_on
+            room = self.room(judged, rung)
             if room > 0 and any(waits_at(trial, rung) for trial in judged):
                 return self._best(judged, rung, min(room, most))
         return []
+
+    def room(self, trials: Sequence[FrozenTrial], rung: int) -> int:
+        """How many more may be sent on from this rung now; published networks take nobody's place."""
+        judged = [trial for trial in trials if len(_rungs(trial)) > rung and not _is_known(trial)]
+        gone_on = sum(1 for trial in judged if trial.user_attrs.get("rung", 0) > rung)
+        return int(len(judged) / self.eta) - gone_on
 
     def _best(self, judged: Sequence[FrozenTrial], rung: int, most: int) -> list[FrozenTrial]:
         """Of those that wait at the rung, the ones to be sent on."""
