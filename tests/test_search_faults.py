@@ -6,7 +6,8 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from toy_workers import alive
 
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.report.words import outcomes
+from hrsearch.runner import Search
 from hrsearch.storage import storage_of
 from hrsearch.study import read_study
 
@@ -169,42 +171,63 @@ def test_a_clock_that_jumps_costs_nothing(jump: float, folder: Path) -> None:
 
 
 class Chaos:
-    """Two drivers of one study with rungs; each time, one of them or one of their workers is killed."""
+    """Two drivers of one study with rungs; each time, one of them or one of their workers is killed while it works."""
 
-    def __init__(self, folder: Path, budget: int, seed: int) -> None:
+    def __init__(self, folder: Path, budget: int, options: Sequence[str], seed: int) -> None:
         self.folder = folder
         self.budget = budget
+        self.options = options
         self.random = random.Random(seed)
         self.drivers = [self.driver() for _ in range(2)]
+        self.killed = 0  # drivers that ran a trial then
         self.stored: dict[tuple[int, int], float] = {}  # trial and rung: by when its score stood in the study
 
     def driver(self) -> subprocess.Popen[str]:
-        return start(self.folder, self.budget, "--seconds", "0.25", "--rungs", "10", "30")
+        return start(self.folder, self.budget, "--seconds", "0.4", *self.options)
 
-    def strike(self) -> None:
-        time.sleep(0.8 * self.random.random())
-        workers = [pid for pid in {pid for _, _, pid, _ in calls_of(self.folder)} if alive(pid)]
-        if workers and self.random.random() < 0.5:
-            os.kill(self.random.choice(sorted(workers)), signal.SIGKILL)
-        else:
-            place = self.random.randrange(2)
-            self.drivers[place].kill()
-            self.drivers[place].communicate()
-            self.drivers[place] = self.driver()
+    def strike_driver(self) -> None:
+        wait_until(lambda: bool(self.workers() and self.busy()), self.drivers[0])
+        time.sleep(0.3 * self.random.random())
+        if busy := self.busy():
+            driver = self.random.choice(busy)
+            driver.kill()
+            driver.communicate()
+            self.killed += driver.returncode == -signal.SIGKILL
+            self.drivers[self.drivers.index(driver)] = self.driver()
         self.note()
 
+    def strike_worker(self) -> None:
+        wait_until(lambda: bool(self.workers()), self.drivers[0])
+        time.sleep(0.3 * self.random.random())
+        if workers := self.workers():
+            with suppress(ProcessLookupError):
+                os.kill(self.random.choice(workers), signal.SIGKILL)
+        self.note()
+
+    def workers(self) -> list[int]:
+        return sorted(pid for pid in {pid for _, _, pid, _ in calls_of(self.folder)} - {os.getpid()} if alive(pid))
+
+    def busy(self) -> list[subprocess.Popen[str]]:
+        """The drivers that run a trial."""
+        trials = [trial for trial in read_study(self.folder).trials if trial.state == "running"]
+        owners = {trial.attributes["owner"]["pid"] for trial in trials if trial.attributes["lease"]}
+        return [driver for driver in self.drivers if driver.pid in owners]
+
     def note(self) -> None:
-        if (self.folder / "study.journal").exists():
-            for trial in read_study(self.folder).trials:
-                for rung, _ in enumerate(trial.attributes.get("rungs", ())):
-                    self.stored.setdefault((trial.number, rung), time.time())
+        for trial in read_study(self.folder).trials:
+            for rung, _ in enumerate(trial.attributes.get("rungs", ())):
+                self.stored.setdefault((trial.number, rung), time.time())
 
 
-def test_chaos(folder: Path) -> None:
-    """Twenty kills at random moments: the budget to the candidate, no network twice, nothing stored judged again."""
-    chaos = Chaos(folder, 40, seed=0)
-    for _ in range(20):
-        chaos.strike()
+@pytest.mark.parametrize(("rungs", "shipped"), [((10, 30), False), ((30,), True)], ids=["tpe", "shipped"])
+def test_chaos(rungs: Sequence[int], shipped: bool, folder: Path) -> None:
+    """Eight kills at random moments: the budget to the candidate, no network twice, nothing stored judged again."""
+    search(folder, 20, rungs=rungs, **(Search().model_dump() if shipped else {}))  # so many that the rest is forecast
+    options = ["--rungs", *map(str, rungs), *(["--shipped"] if shipped else [])]
+    chaos = Chaos(folder, 40, options, seed=0)
+    for _ in range(4):
+        chaos.strike_worker()
+        chaos.strike_driver()
     said = [driver.communicate(timeout=120)[0] for driver in chaos.drivers]
     assert all("40 of 40 candidates are done" in text for text in said), said
     chaos.note()
@@ -215,5 +238,8 @@ def test_chaos(folder: Path) -> None:
     for trial in trials:
         scores = trial.attributes.get("rungs", ())
         assert [score["rung"] for score in scores] == list(range(len(scores)))
-        assert len(scores) == 3 or trial.state != "trained"
+        assert len(scores) == len(rungs) + 1 or trial.state != "trained"
     assert not [call for call in rungs_called(folder) if call[2] > chaos.stored.get(call[:2], float("inf"))]
+    assert chaos.killed >= 3
+    traces = sum(trial.attributes.get("losses", 0) + (trial.state == "failed") for trial in trials)
+    assert traces >= 5  # the kills struck while there was something to lose

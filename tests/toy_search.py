@@ -20,7 +20,7 @@ import hrsearch
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.objective import Cost
-from hrsearch.runner import Runner
+from hrsearch.runner import Runner, Search
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.space import Space
 from hrsearch.storage import point_to
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--rungs", type=int, nargs="*", default=[])
+    parser.add_argument("--shipped", action="store_true", help="search as a runner that says nothing of it")
     parser.add_argument("--storage")
     parser.add_argument("--hours", type=float)
     parser.add_argument("--jump", type=float, help="seconds by which the clock of the wall jumps after half a second")
@@ -205,6 +206,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would have begun deaf to it
     engine = {"kind": asked.engine, "workers": asked.workers}
     told = {"engine": engine, "preload": ["toy_search"], "on_event": say, "rungs": asked.rungs, "hours": asked.hours}
+    told |= Search().model_dump() if asked.shipped else {}
     try:
         print(search(asked.folder, asked.budget, Toy(asked.seconds), **told))
     except KeyboardInterrupt:
