@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
@@ -80,9 +78,8 @@ class Forecast:
 class Trying(Evaluate):
     """Judges a candidate as far as it takes to know how long judging it takes."""
 
-    def __call__(self, candidate: Candidate) -> Judgement:
+    def _judged(self, candidate: Candidate) -> Judgement:
         """Seconds of what is done once, and of a step of training."""
-        torch.set_num_threads(self.runner.measure.threads)
         proxy = proxy_of(self.runner, candidate.arch)
         data = proxy_data(proxy, self.task)
         start = time.perf_counter()

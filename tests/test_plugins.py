@@ -1,5 +1,6 @@
 """Code outside the repository: a file that a space names, from drawing to an exported winner, and entry points."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import pytest
 import torch
 from inside import inside
 
+from hrsearch import planning
 from hrsearch.build import build
 from hrsearch.errors import InputError
+from hrsearch.grammar import yaml_of
 from hrsearch.plugins import load_plugins
-from hrsearch.space import Space, load_arch
+from hrsearch.space import Space, load_arch, load_space
 
 PLUGIN = Path(__file__).parent / "plugin_block.py"
 SPACE = """
@@ -62,6 +65,16 @@ def test_a_space_brings_its_block_to_the_winner_and_its_training(home: Path) -> 
     gone = inside(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1)
     assert "space.yaml:3: plugins[0]: no such file" in gone.stderr
+
+
+def test_plan_times_its_networks_in_workers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn ones and a published one, in processes that know nothing of the plug-in."""
+    monkeypatch.setattr(planning, "DRAWS", 5)
+    (home / "net.yaml").write_text(yaml_of(load_space(home / "space.yaml").sample(0)[1], "segment", "", [PLUGIN.name]))
+    (home / "space.yaml").write_text(SPACE.replace("knobs:", "known: [net.yaml]\nknobs:"))
+    done = inside(home, "plan", "space.yaml", "--runner", "runner.yaml", "--budget", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [timed["name"] for timed in json.loads(done.stdout)["timed"]] == ["small", "median", "large", "net"]
 
 
 def test_a_network_is_built_of_it(home: Path) -> None:
