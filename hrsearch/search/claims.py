@@ -73,7 +73,10 @@ class Entry:
         return self._trial(TrialState.RUNNING, attributes, {})
 
     def refused(self, reason: str, constraints: Mapping[str, float], **attributes: Any) -> FrozenTrial:
-        """The trial that was refused before training; `constraints` tell the sampler how far it was off."""
+        """The trial that was refused before training; `constraints` tell who opens the study with Optuna how far off.
+
+        The view that our samplers learn from has the refusal alone (see `proposals`).
+        """
         return self._trial(TrialState.PRUNED, {**attributes, "outcome": "refused", "reason": reason}, constraints)
 
     def _trial(self, state: TrialState, more: Mapping[str, Any], constraints: Mapping[str, float]) -> FrozenTrial:
