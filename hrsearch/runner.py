@@ -10,22 +10,13 @@ from hrsearch.arch import Arch
 from hrsearch.document import Document, shipped
 from hrsearch.errors import InputError, suggestion
 from hrsearch.objective import objective_of, parse_limit
-from hrsearch.registry import ZERO_COST
+from hrsearch.registry import WORKERS, ZERO_COST
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Zoom = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 DECAY = 0.35  # share of a stable schedule in which the learning rate falls to zero
 Model = TypeVar("Model", bound=BaseModel)
-
-# Which kinds of engine know an option; the others are for all.
-ENGINE_OPTIONS = {
-    "address": ("ray",),
-    "cpus": ("ray", "slurm"),
-    "gpus": ("ray", "slurm"),
-    "cluster": ("slurm",),
-    "options": ("slurm",),
-}
 
 
 class Section(BaseModel):
@@ -123,7 +114,7 @@ class Search(Section):
 class Engine(Section):
     """Where candidates are judged: in this process, each in a process of its own, on a Ray cluster or as SLURM jobs."""
 
-    kind: Literal["inline", "processes", "ray", "slurm"] = "processes"
+    kind: str = "processes"
     workers: Annotated[int, Field(ge=0, validate_default=True)] = 0  # candidates at a time; 0: as many as there is room
     timeout_s: Annotated[float, Field(gt=0)] = 3600.0  # a candidate that takes longer fails
     address: str | None = None  # of a running cluster, "auto" or host:port; without it, this machine alone
@@ -132,13 +123,19 @@ class Engine(Section):
     cluster: Literal["slurm", "local"] = "slurm"  # local: the same on this machine, to try it
     options: Mapping[str, str | int | float | bool] = {}  # submitit's: slurm_partition, slurm_account, mem_gb
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        WORKERS[kind]
+        return kind
+
     @field_validator("address", "cpus", "gpus", "cluster", "options")
     @classmethod
     def _fits(cls, value: Any, info: ValidationInfo) -> Any:
         """An option of another kind would be overlooked; one that says what holds anyway is none."""
         name, kind = str(info.field_name), info.data.get("kind")
-        kinds = ENGINE_OPTIONS[name]
-        if kind is not None and kind not in kinds and value != cls.model_fields[name].default:
+        if kind is not None and name not in WORKERS.options(kind) and value != cls.model_fields[name].default:
+            kinds = [each for each in WORKERS if name in WORKERS.options(each)]
             raise ValueError(f"it is for kind {' and '.join(kinds)}, not for {kind}")
         if kind == "slurm" and name in ("cpus", "gpus") and value is not None and value != int(value):
             raise ValueError("SLURM gives whole ones")

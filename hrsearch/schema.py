@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hrsearch.errors import InputError, suggestion
-from hrsearch.registry import BLOCKS, HEADS, LINKS, Registry
+from hrsearch.registry import BLOCKS, HEADS, LINKS, WORKERS, Registry
 from hrsearch.runner import Runner
 from hrsearch.task import TASKS
 from hrsearch.template import NORMS
@@ -26,7 +26,9 @@ def schema_of(what: str) -> Schema:
 
 
 def _runner() -> Schema:
-    return {**Runner.model_json_schema(), "title": "A way to judge candidates"}
+    found = Runner.model_json_schema()
+    found["$defs"]["Engine"]["properties"]["kind"]["enum"] = list(WORKERS)
+    return {**found, "title": "A way to judge candidates"}
 
 
 def _recipe() -> Schema:

@@ -4,14 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+import toy_search
 from inside import inside
+from toy_search import judgement, search
 
 from hrsearch import planning
 from hrsearch.build import build
+from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.plugins import load_plugins
@@ -35,6 +39,16 @@ device: cpu
 proxy: {image: 32, batch: 8, steps: 2, warmup: 1, train_images: 64, val_images: 16}
 measure: {image: [64, 64], seconds: 0.2}
 engine: {kind: processes, workers: 1}
+"""
+ENGINE = """
+from concurrent.futures import ThreadPoolExecutor
+from hrsearch.registry import WORKERS
+
+@WORKERS.add("threads")
+class Threads(ThreadPoolExecutor):
+    def __init__(self, setup, workers, timeout_s, *, options):
+        super().__init__(workers, thread_name_prefix=options["name"])
+        self.workers = workers
 """
 
 
@@ -82,6 +96,29 @@ def test_a_network_is_built_of_it(home: Path) -> None:
     assert space.plugins == (home / PLUGIN.name,)
     network = build(space.arch({"width": 8, "window": 5}), classes=3).eval()
     assert network(torch.zeros(1, 3, 45, 77)).shape == (1, 3, 12, 20)
+
+
+def test_an_engine_of_a_plugin_judges_candidates(tmp_path: Path) -> None:
+    """And what reads its study later, in another process, knows the engine."""
+    (tmp_path / "engine.py").write_text(ENGINE)
+    load_plugins([tmp_path / "engine.py"])
+    seen: list[str] = []
+
+    def evaluate(candidate: Candidate) -> Judgement:
+        seen.append(threading.current_thread().name)
+        return judgement(candidate)
+
+    space = toy_search.SPACE.replace("knobs:", f"plugins: [{tmp_path / 'engine.py'}]\nknobs:", 1)
+    engine = {"kind": "threads", "workers": 2, "options": {"name": "mine"}}
+    search(tmp_path / "study", 3, evaluate, space, engine=engine)
+    assert len(seen) == 3
+    assert all(name.startswith("mine_") for name in seen)
+    code = (
+        "from pathlib import Path; from hrsearch.retrain.work import runner_of; from hrsearch.study import read_study"
+    )
+    code += "; print(runner_of(read_study(Path('study'))).engine.kind)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.stdout == "threads\n", told.stderr
 
 
 def test_what_a_plugin_breaks_is_told(home: Path) -> None:

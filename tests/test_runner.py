@@ -25,6 +25,7 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
             "engine:\n  address: auto\n",
             "engine.address: it is for kind ray, not for processes, but got 'auto'",
         ),
+        ("engine:\n  kind: slrum\n", "r.yaml:2: engine.kind: engine 'slrum' does not exist; did you mean 'slurm'?"),
         ("engine: {kind: ray, address: 'ray://x:1'}\n", "start the search on a machine of the cluster and write auto"),
         ("engine: {kind: ray, options: {mem_gb: 3}}\n", "engine.options: it is for kind slurm, not for ray"),
         ("engine: {kind: slurm}\n", "engine.workers: it should say how many jobs at a time, but got 0"),

@@ -12,9 +12,8 @@ from toy_search import Toy, judgement, rows_of, rungs_called, search
 
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import CandidateFailed
-from hrsearch.runner import Engine
+from hrsearch.registry import WORKERS
 from hrsearch.search import claims
-from hrsearch.search.engines import ENGINES
 from hrsearch.search.engines.setup import Setup
 from hrsearch.search.proposals import Proposal, propose
 from hrsearch.study import read_study
@@ -39,12 +38,11 @@ def test_workers_change_what_generations_take_not_what_they_find(sampler: str, t
 
 
 class Many(ThreadPoolExecutor):
-    """A hundred workers in threads."""
+    """Workers in threads."""
 
-    workers = 100
-
-    def __init__(self, engine: Engine, setup: Setup) -> None:
-        super().__init__(self.workers)
+    def __init__(self, setup: Setup, workers: int, timeout_s: float) -> None:
+        super().__init__(workers)
+        self.workers = workers
 
 
 def test_one_blow_to_all_workers_does_not_end_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +66,10 @@ def test_many_workers_are_fed_at_once_within_the_budget(tmp_path: Path, monkeypa
         asked.append((given[-1], len(found)))
         return found
 
-    monkeypatch.setitem(ENGINES, "inline", Many)
+    WORKERS.add("many")(Many)
     monkeypatch.setattr(claims, "propose", counted)
     options: dict[str, Any] = {"sampler": "evolve", "draws": 4, "rungs": (20,), "rungs_by": "gain", "eta": 2.0}
+    options["engine"] = {"kind": "many", "workers": 100}
     search(tmp_path / "many", 230, Toy(0.2), control=0.1, limits=("flops<=0.4G",), **options)
     trials = read_study(tmp_path / "many").trials
     spent = [trial for trial in trials if trial.state in ("trained", "stopped")]

@@ -94,8 +94,9 @@ def plan(
     from hrsearch.runner import load_runner
     from hrsearch.space import load_space
 
+    loaded = load_space(space, task)  # first: its plug-ins may bring what the runner names
     how = api.with_changes(load_runner(runner or api.default_runner()), data=data, limits=limit or ())
-    tell(*planned(load_space(space, task), how, budget_of(budget, hours), hours), as_json, quiet)
+    tell(*planned(loaded, how, budget_of(budget, hours), hours), as_json, quiet)
 
 
 @app.command(epilog=examples("check hrvit", "check my_space.yaml -n 200 --image 1024x512"))

@@ -119,6 +119,7 @@ def plugins_of(record: Record) -> tuple[Path, ...]:
 
 def runner_of(record: Record) -> Runner:
     """The study's runner; an InputError where it was made by another version of this program."""
+    load_plugins(plugins_of(record))  # the engine may be one of theirs
     try:
         return Runner.model_validate(record.attributes["runner"])
     except ValidationError as error:

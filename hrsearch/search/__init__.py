@@ -15,7 +15,7 @@ journal     the storage's file: appends are whole or absent
 leases      who runs a trial, and whether that driver still lives
 room        what is held back of the disk, and what checkpoints take
 judging     the function that runs in a worker
-engines     where it runs: a `concurrent.futures.Executor`
+engines     where it runs: a `concurrent.futures.Executor` of the registry WORKERS
 interruption  where Ctrl-C may strike
 
 This file imports nothing: a worker that loads `judging` must not wait for Optuna.
