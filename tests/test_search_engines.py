@@ -1,6 +1,7 @@
 """Engines with real processes: what dies is one candidate, and nothing outlives its driver."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toy_slurm
 import toy_workers as work
 from toy_workers import alive
 
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
+from hrsearch.registry import WORKERS
 from hrsearch.runner import Engine
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.processes import Processes
@@ -39,21 +42,28 @@ def pids_in(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"kind": "inline"}, {"kind": "processes"}, {"kind": "slurm", "cluster": "local"}],
-    ids=lambda options: options["kind"],
-)
-def test_engines_call_and_raise(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in WORKERS if kind != "ray"])
+def test_engines_call_and_raise(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has a file of its own. SLURM's jobs are processes of this machine here, by submitit's own means."""
-    if options["kind"] == "slurm":
+    if kind == "slurm":
         pytest.importorskip("submitit")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # a job finds what is installed; the tests are not
     setup = Setup(prepare=work.prepare, folder=tmp_path)
-    with engine_of(Engine.model_validate({"workers": 1} | options), setup) as executor:
+    options = {"cluster": "local"} if kind == "slurm" else {}
+    with engine_of(Engine.model_validate({"kind": kind, "workers": 1, **options}), setup) as executor:
+        assert executor.workers == 1
         assert executor.submit(work.add, 2, second=3).result() == 5
         with pytest.raises((CandidateFailed, ZeroDivisionError), match="division by zero"):
             executor.submit(work.divide).result()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs find the tests, and submitit waits a second, no more, for the answer of who has died."""
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    submitit.SlurmJob.watcher.clear()  # of jobs of the same number
 
 
 @pytest.fixture
@@ -65,12 +75,9 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
+@pytest.mark.usefixtures("interruptible", "at_once")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its process unwaited
-def test_jobs_that_die_and_jobs_that_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submitit = pytest.importorskip("submitit")
-    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)  # so long it waits for the answer of who has died
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+def test_jobs_that_die_and_jobs_that_are_cancelled(tmp_path: Path) -> None:
     engine = Engine(kind="slurm", cluster="local", workers=2, cpus=1)
     executor = engine_of(engine, Setup(prepare=work.prepare, folder=tmp_path))
     killed, staying = executor.submit(work.kill_self), executor.submit(work.stay, tmp_path / "pids")
@@ -81,6 +88,53 @@ def test_jobs_that_die_and_jobs_that_are_cancelled(tmp_path: Path, monkeypatch: 
     with pytest.raises(CandidateFailed, match="the search was stopped"):
         staying.result()
     assert until(lambda: not any(map(alive, pids_in(tmp_path / "pids"))))
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("fates", "lost"), [(["NODE_FAIL", "PREEMPTED"], ["1", "2"]), (["PREEMPTED"] * 4, ["1", "2", "3", "4"])]
+)
+def test_a_job_that_loses_its_node_is_submitted_again(
+    fates: list[str], lost: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_slurm.install(tmp_path / "slurm", fates, monkeypatch)
+    with engine_of(Engine(kind="slurm", workers=1), Setup(folder=tmp_path / "study")) as executor:
+        assert executor.submit(work.add, 2, second=3).result() == 5
+    assert (tmp_path / "slurm" / "cancelled").read_text().split() == lost
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("fates", "error", "reason"),
+    [
+        (["NODE_FAIL"] * 3, CandidateFailed, r"^3 nodes died while they ran it$"),
+        (["OUT_OF_MEMORY"], OutOfMemory, r"^out of memory \(job 1; its log is .*\)$"),
+        (["TIMEOUT"], CandidateFailed, r"^job 1 ended without an answer \(TIMEOUT\); its log is "),
+    ],
+)
+def test_jobs_that_end_for_good(
+    fates: list[str], error: type[Exception], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_slurm.install(tmp_path / "slurm", fates, monkeypatch)
+    with engine_of(Engine(kind="slurm", workers=1), Setup(folder=tmp_path / "study")) as executor:
+        ended = executor.submit(work.add, 2).exception()
+    assert type(ended) is error
+    assert re.search(reason, str(ended))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_jobs_end_with_a_killed_driver_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrsearch.search.engines import slurm
+
+    monkeypatch.setattr(slurm, "RENEW_S", 0.2)
+    with engine_of(Engine(kind="slurm", cluster="local", workers=1), Setup(folder=tmp_path)) as executor:
+        executor.submit(work.stay, tmp_path / "stayed", 0.2 * slurm.MOST_SILENT + 1).result()
+    assert not list((tmp_path / "jobs").glob(".driver-*"))
+    driver = subprocess.Popen([sys.executable, work.__file__, str(tmp_path / "pids"), "slurm"], env=os.environ)
+    assert until(lambda: len(pids_in(tmp_path / "pids")) == 2)
+    driver.kill()
+    driver.wait()
+    assert until(lambda: not any(map(alive, pids_in(tmp_path / "pids"))), 30.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import toy_workers as work
 from toy_search import Toy, calls_of, search
 
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
 from hrsearch.runner import Engine
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Elsewhere, Setup, Workers
@@ -72,6 +72,30 @@ def test_calls_deaths_and_hangs(cluster: Any, tmp_path: Path) -> None:
             executor.submit(work.stay, tmp_path / "pids").result()
         assert time.monotonic() - began >= 3
         assert executor.submit(work.prepared).result()
+
+
+def test_a_worker_that_ray_kills_for_its_memory_ran_out_of_memory(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that holds itself for full joins: Ray's own monitor kills what runs there."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    with executor_of(cluster, tmp_path, gpus=1, workers=2) as executor:
+        staying = executor.submit(work.stay, tmp_path / "pids")
+        _wait_until((tmp_path / "pids").exists)  # it has the only GPU
+        node = cluster.add_node(num_cpus=1, num_gpus=1)
+        with pytest.raises(OutOfMemory, match=r"^out of memory \("):
+            executor.submit(work.stay, tmp_path / "killed").result()
+        assert not staying.done()
+        executor.shutdown(cancel_futures=True)
+    cluster.remove_node(node)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_shutdown_kills(cluster: Any, tmp_path: Path) -> None:

@@ -87,15 +87,22 @@ def stay(path: Path, seconds: float = 60.0) -> None:
     time.sleep(seconds)
 
 
-def drive_and_wait(path: Path) -> None:
+def drive_and_wait(path: Path, kind: str = "processes") -> None:
     """A driver with two workers that stay; it is to be killed."""
-    from hrsearch.search.engines.processes import Processes
+    from hrsearch.runner import Engine
+    from hrsearch.search.engines import engine_of
+    from hrsearch.search.engines.setup import Setup
 
-    engine = Processes(2, 60.0)
+    if kind == "slurm":
+        from hrsearch.search.engines import slurm
+
+        slurm.RENEW_S = 0.2
+    options = {"slurm": {"cluster": "local"}}.get(kind, {})
+    engine = engine_of(Engine.model_validate({"kind": kind, "workers": 2, **options}), Setup(folder=path.parent))
     for _ in range(2):
         engine.submit(stay, path)
     time.sleep(60)
 
 
 if __name__ == "__main__":
-    drive_and_wait(Path(sys.argv[1]))
+    drive_and_wait(Path(sys.argv[1]), *sys.argv[2:])

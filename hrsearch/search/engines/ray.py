@@ -15,6 +15,7 @@ from uuid import uuid4
 import ray
 from ray.exceptions import (
     NodeDiedError,
+    OutOfMemoryError,
     RayError,
     RayTaskError,
     TaskCancelledError,
@@ -23,13 +24,12 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hrsearch.errors import CandidateFailed, InputError
-from hrsearch.search.engines.setup import Elsewhere, Setup, Workers
+from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
+from hrsearch.search.engines.setup import MOST_LOSSES, Elsewhere, Setup, Workers
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-MOST_LOSSES = 3  # nodes that may die while they run a candidate before the candidate fails
 CONNECT_S = 10.0  # Ray itself tries for minutes to reach a cluster that is not there
 PROBE_S = 60.0  # a node that has not answered by then is told of
 
@@ -111,6 +111,8 @@ class Ray(Workers):
             if node and node not in _nodes():
                 raise _NodeLost from None
             raise CandidateFailed("worker was killed (out of memory?)") from None
+        except OutOfMemoryError:
+            raise OutOfMemory("out of memory (its node ran low, and Ray killed it)") from None
         except TaskCancelledError:
             raise CandidateFailed("the search was stopped") from None
         except RayTaskError as error:

@@ -9,6 +9,8 @@ from typing import Any
 
 Prepare = Callable[[], None]
 
+MOST_LOSSES = 3  # nodes that may die while they run a candidate before the candidate fails
+
 
 class Workers(Executor):
     """An executor that says how many candidates it judges at a time."""
