@@ -1,13 +1,17 @@
 """The search as a whole, inline: budget, order, outcomes, and that an interruption changes nothing."""
 
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.samplers import TPESampler
 from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner_of, search, start, states_of
 
@@ -15,7 +19,7 @@ from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.objective import OBJECTIVES, Cost
-from hrsearch.search import claims, samplers
+from hrsearch.search import claims, proposals, samplers
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.search.ledger import open_ledger
 from hrsearch.search.proposals import view_of
@@ -23,7 +27,7 @@ from hrsearch.search.samplers import SAMPLERS
 from hrsearch.search.tpe import QuickTPE
 from hrsearch.space import Space
 from hrsearch.storage import storage_of
-from hrsearch.study import read_study
+from hrsearch.study import Record, read_study
 
 SMALL = SPACE.replace("width1: [8, 16, 24, 32]", "width1: [8]").replace("depth2: [1, 2, 3, 4]", "depth2: [1]")
 KNOWN = SPACE.replace("knobs:", "known: [hrvit_b1, hrvit_b2]\nknobs:", 1)
@@ -70,15 +74,16 @@ def test_seeds_follow_from_the_network(folder: Path) -> None:
 class Interrupted:
     """Presses Ctrl-C in the middle of the calls with these indices."""
 
-    def __init__(self, *at: int) -> None:
+    def __init__(self, *at: int, function: Callable[[Any], Any] | None = None) -> None:
         self.at = at
+        self.function = function or Toy()
         self.calls = 0
 
-    def __call__(self, candidate: Candidate) -> Judgement:
+    def __call__(self, given: Any) -> Any:
         self.calls += 1
         if self.calls - 1 in self.at:
             raise KeyboardInterrupt
-        return Toy()(candidate)
+        return self.function(given)
 
 
 @pytest.mark.parametrize(("sampler", "draws"), [*((name, 1) for name in sorted(SAMPLERS)), ("evolve", 3)])
@@ -97,6 +102,45 @@ def test_interrupted_and_resumed_is_uninterrupted(
     whole, parts = read_study(tmp_path / "whole"), read_study(tmp_path / "parts")
     assert rows_of(parts) == rows_of(whole)
     assert {trial.state for trial in whole.trials} == {"trained", "refused"}
+
+
+@pytest.mark.parametrize("rungs", [(), (10, 30)], ids=["without rungs", "with rungs"])
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_wherever_it_is_interrupted_it_goes_on_alike(
+    sampler: str, rungs: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two calls of what counts and what judges, any number of times; with draws that are weighed, too."""
+    monkeypatch.setattr(samplers, "STARTUP", 11 if sampler == "gp" else 3)
+    monkeypatch.setattr(samplers, "POPULATION", (3, 3))
+    monkeypatch.setattr(proposals, "FEWEST_JUDGED", 3)
+    told: dict[str, Any] = {"sampler": sampler, "rungs": rungs, "draws": 1 if sampler == "gp" else 3, "control": 0.2}
+    told |= {"limits": ("flops<=0.3G", "latency<=30ms"), "rungs_by": "gain", "eta": 2.0}
+    search(tmp_path / "whole", 12, **told)
+    whole = decided(read_study(tmp_path / "whole"))
+    assert ("stopped" if rungs else "trained") in {state for state, *_ in whole}
+    at = st.sets(st.integers(0, 25), max_size=4)
+
+    @settings(max_examples=2 if sampler == "gp" else 4, deadline=None, database=None)  # gp takes seconds
+    @given(at, at)
+    def goes_on(counting: set[int], judging: set[int]) -> None:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path)) / "whole"
+        count, judge = Interrupted(*counting, function=cost_of), Interrupted(*judging)
+        for _ in range(len(counting) + len(judging)):
+            with suppress(KeyboardInterrupt):
+                search(folder, 12, judge, cost_of=count, **told)
+        search(folder, 12, judge, cost_of=count, **told)
+        assert decided(read_study(folder)) == whole
+
+    goes_on()
+
+
+def decided(record: Record) -> list[tuple[Any, ...]]:
+    """What a search decided and found, at every rung."""
+    keys = ("rungs", "arm", "reason", "violations")
+    return [
+        (*row, *(trial.attributes.get(key) for key in keys))
+        for row, trial in zip(rows_of(record), record.trials, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
