@@ -63,8 +63,16 @@ def test_naswot_adds_up_activations_that_functions_call() -> None:
     assert naswot(Twice(), probe([[2.0, -1.0], [1.0, 2.0]])) == pytest.approx(math.log(kernel.det()))
 
 
+def test_naswot_does_not_see_hardswish() -> None:
+    images = probe([[2.0, -1.0], [1.0, 2.0]])
+    assert naswot(nn.Sequential(nn.ReLU(), nn.Hardswish()), images) == naswot(nn.ReLU(), images)
+
+
 def test_zico_by_hand() -> None:
-    """Gradients over the two mini-batches: 1 and 3, -2 and 4 of the first layer's weights; 0 and 10 of the second's."""
+    """Gradients over the two mini-batches: 1 and 3, -2 and 4 of the first layer's weights; 0 and 10 of the second's.
+
+    The deviation of -2 and 4 is that of their sizes, 1, not their own, 3.
+    """
     network = nn.Sequential(linear([[2.0, 1.0]]), linear([[1.0]]))
     expected = math.log(2 / 1 + 3 / 1) + math.log(5 / 5)
     assert zico(network, probe([[1.0, -2.0]], [[3.0, 4.0]])) == pytest.approx(expected)

@@ -13,8 +13,9 @@ LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 def zico(network: nn.Module, probe: Probe) -> float:
     """Sum over layers of log(sum over their weights of E|g| / sqrt(Var|g|)) (Li et al., 2023).
 
-    g is the gradient of the loss; mean and variance are over the mini-batches. Layers are convolutions and linear
-    ones; weights whose gradient does not vary, and layers without others, are left out, as the authors do.
+    g is the gradient of the loss; mean and variance are over the mini-batches. The variance is that of |g|, as in the
+    paper; the authors' code takes that of g, sign and all. Layers are convolutions and linear ones; weights whose |g|
+    does not vary, and layers without others, are left out, as the authors do.
     """
     network.train()
     weights = [layer.weight for layer in network.modules() if isinstance(layer, LAYERS)]
