@@ -88,9 +88,12 @@ def test_killed_training_ends_as_an_uninterrupted_one(winner: Path, tmp_path: Pa
     require_same(winner, whole)
 
 
-def test_half_precision_resumes_too(winner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped by an exception between two checkpoints."""
-    whole = exported(tmp_path / "whole", precision="bf16")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_resumes_too(
+    precision: str, winner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by an exception between two checkpoints; the scaler, which fp16 has, counts all steps."""
+    whole = exported(tmp_path / "whole", precision=precision)
     (winner / "train.yaml").write_text((whole / "train.yaml").read_text())
     with monkeypatch.context() as patch:
         patch.setattr("hrsearch.train.learn", stopped)
@@ -99,6 +102,9 @@ def test_half_precision_resumes_too(winner: Path, tmp_path: Path, monkeypatch: p
     train(winner, device="cpu")
     train(whole, device="cpu")
     require_same(winner, whole)
+    scalers = [torch.load(each / "run/checkpoint.pt")["scaler"] for each in (winner, whole)]
+    assert scalers[0] == scalers[1]
+    assert (scalers[0].get("_growth_tracker") == 12) is (precision == "fp16")  # none overflowed
 
 
 def stopped(trainer: Trainer, data: Dataset, recipe: Recipe, *, step: int, given: Split) -> float:

@@ -17,6 +17,7 @@ from hrsearch.build import Network, build
 from hrsearch.errors import InputError
 from hrsearch.proxy.data import Dataset, Split, load_dataset
 from hrsearch.proxy.learning import learner_of, seen
+from hrsearch.proxy.muon import Muon
 from hrsearch.space import load_arch
 from hrsearch.train import Recipe, train
 from hrsearch.train.averaging import Average
@@ -204,6 +205,22 @@ def test_training_stops_where_nothing_gets_better(tmp_path: Path) -> None:
     result = train(winner, device="cpu")
     assert result.steps == result.best_step + 8 < 40
     assert train(winner, device="cpu") == result
+
+
+@pytest.mark.parametrize("broken", [torch.inf, torch.nan])
+def test_a_gradient_that_overflows_leaves_all_weights_as_they_are(tmp_path: Path, broken: float) -> None:
+    """Those of the other optimiser, too, whose own are finite; the next step is scaled less."""
+    data, recipe = scenes(), SMALL.model_copy(update={"optimizer": "muon", "precision": "fp16"})
+    network = network_of(tmp_path, PLAIN.replace("8", "16"))
+    trainer = trainer_of(network, data, recipe)
+    muon = trainer.learner.optimizers[1]
+    assert isinstance(muon, Muon)
+    muon.weights[0].register_hook(lambda gradient: torch.full_like(gradient, broken))  # type: ignore[no-untyped-call]
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    scale = trainer.learner.scaler.get_scale()
+    learn(trainer, data, recipe, step=0, given=uneven(data))
+    assert all(torch.equal(before[name], parameter) for name, parameter in network.named_parameters())
+    assert trainer.learner.scaler.get_scale() == scale / 2
 
 
 # Several processes.

@@ -149,13 +149,17 @@ def _checked(prediction: Tensor, data: Dataset) -> Tensor:
 
 
 def descend(learner: Learner, clip: float) -> None:
-    """Clip the gradients that the parameters have, and take the optimisers' steps."""
+    """Clip the gradients that the parameters have, and take the optimisers' steps.
+
+    Where a gradient overflowed in fp16 none takes its step: clipping has spread it to all by their common norm.
+    """
     for optimizer in learner.optimizers:
         if isinstance(optimizer, Muon):
             optimizer.take_gradients()
         learner.scaler.unscale_(optimizer)
-    nn.utils.clip_grad_norm_(learner.network.parameters(), clip)
-    for optimizer in learner.optimizers:
+    norm = nn.utils.clip_grad_norm_(learner.network.parameters(), clip)
+    overflowed = learner.scaler.is_enabled() and not norm.isfinite()
+    for optimizer in () if overflowed else learner.optimizers:
         learner.scaler.step(optimizer)
     learner.scaler.update()
 
