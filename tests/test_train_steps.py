@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
+from torch._dynamo.utils import counters
 from winners import ARCH, exported, require_same, table
 
 from hrsearch.build import Network, build
@@ -223,39 +225,98 @@ def test_a_gradient_that_overflows_leaves_all_weights_as_they_are(tmp_path: Path
     assert trainer.learner.scaler.get_scale() == scale / 2
 
 
+def test_compiled_training_is_the_same_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a graph that runs without a compiler: what it writes has the names and the values of the other's."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled = (exported(tmp_path / name, PLAIN, drop_path=0.0) for name in ("plain", "compiled"))
+    train(plain, device="cpu")
+    counters.clear()
+    train(compiled, settings={"compile": True}, device="cpu")
+    assert counters["stats"]["unique_graphs"] == 1  # all in one, once for all steps
+    for ours, theirs in zip(table(compiled), table(plain), strict=True):
+        assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-4)
+    networks = [torch.load(each / "run/checkpoint.pt")["network"] for each in (compiled, plain)]
+    best = [load_file(each / "run/best.safetensors") for each in (compiled, plain)]
+    assert networks[0].keys() == networks[1].keys() == best[0].keys() == best[1].keys()
+
+
 # Several processes.
 
 TOGETHER = """
-import sys
-from functools import partial
+import os, shutil, sys
 from pathlib import Path
 import torch
+import hrsearch.train
 torch.set_num_threads(1)
-from hrsearch.train import train
-train(Path(sys.argv[1]), device="cpu")
+folder, *copies = map(Path, sys.argv[1:])
+learn = hrsearch.train.learn
+
+def copying(*given, step, **rest):
+    if step == 6 and os.environ["RANK"] == "0":
+        for copy in copies:
+            shutil.copytree(folder, copy)
+    return learn(*given, step=step, **rest)
+
+hrsearch.train.learn = copying
+hrsearch.train.train(folder, device="cpu")
 """
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """Batch norms, weighted losses, the average: the same table but for float error, for the same whole batch."""
-    settings: dict[str, Any] = {"ema": 0.9, "distill": 0.5, "steps": 8, "drop_path": 0.0, "optimizer": "adamw"}
-    one, two = (exported(tmp_path / name, PLAIN, **settings) for name in ("one", "two"))
-    train(one, device="cpu")
-    (tmp_path / "together.py").write_text(TOGETHER)
+def train_together(*folders: Path) -> None:
+    """Train in the first folder with two processes; the others are what a kill at step 6 would have left in it."""
+    script = folders[0].parent / "together.py"
+    script.write_text(TOGETHER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
     done = subprocess.run(
-        [*command, str(tmp_path / "together.py"), str(two)],
+        [*command, str(script), *map(str, folders)],
         capture_output=True, text=True, check=False, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Batch norms, weighted losses, the average: the same table but for float error, for the same whole batch.
+
+    Stopped on the way, two end with exactly what two that were not end with.
+    """
+    settings: dict[str, Any] = {"ema": 0.9, "distill": 0.5, "steps": 8, "drop_path": 0.0, "optimizer": "adamw"}
+    one, two = (exported(tmp_path / name, PLAIN, **settings) for name in ("one", "two"))
+    train(one, device="cpu")
+    train_together(two, tmp_path / "stopped")
     assert len(table(one)) == len(table(two)) == 2
     for ours, theirs in zip(table(one), table(two), strict=True):
         assert float(theirs["loss"]) == pytest.approx(float(ours["loss"]), rel=1e-4)
         for column in ("miou", "miou_unaveraged"):
             assert float(theirs[column]) == pytest.approx(float(ours[column]), abs=0.002), column
+    assert len(table(tmp_path / "stopped")) == 1
+    train_together(tmp_path / "stopped")
+    require_same(tmp_path / "stopped", two)
+
+
+SEVERAL = """
+task: pose
+net:
+  blocks: {fine: {kind: cross, window: 1, head_dim: 8, ratio: 2}}
+  stages:
+    - {link: conv_stem, channels: 8, stride: 4}
+    - {link: hrvit, channels: [8, 16], depth: 1, block: fine, norm: layer}
+"""
+
+
+def test_maps_that_the_head_does_not_read_do_not_hold_processes_up(tmp_path: Path) -> None:
+    """The pose head reads the finest alone; what is beside it stays as it began, as in one process."""
+    settings: dict[str, Any] = {"steps": 4, "every": 2, "drop_path": 0.0, "optimizer": "adamw"}
+    one, two = (exported(tmp_path / name, SEVERAL, **settings) for name in ("one", "two"))
+    train(one, device="cpu")
+    train_together(two)
+    for ours, theirs in zip(table(one), table(two), strict=True):
+        assert float(theirs["loss"]) == pytest.approx(float(ours["loss"]), rel=1e-4)
+    unread = {name for name, _ in network_of(tmp_path, SEVERAL).stages[1].branches[1].named_parameters()}  # type: ignore
+    weights = [load_file(each / "run/best.safetensors") for each in (one, two)]
+    assert all(torch.equal(*(each[f"stages.1.branches.1.{name}"] for each in weights)) for name in unread)
 
 
 def test_a_batch_that_processes_cannot_share_is_told(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hrsearch.errors import InputError
 from hrsearch.proxy.learning import predictions_of
 
 Predict = Callable[[Tensor], list[Tensor]]
+PROBED = 64  # side of the image by which it is seen what has a part in the predictions
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Predicting(nn.Module):
 
 def shared(network: nn.Module, team: Team, device: torch.device, *, compiled: bool) -> Predict:
     """The network as training calls it, its gradients averaged over the team's processes."""
+    if team.size > 1:
+        freeze_idle(network, device)
     predict: Any = Predicting(network)
     if compiled:
         predict = torch.compile(predict)
@@ -95,6 +98,22 @@ def shared(network: nn.Module, team: Team, device: torch.device, *, compiled: bo
         predict = DistributedDataParallel(predict, device_ids=places)
     result: Predict = predict
     return result
+
+
+def freeze_idle(network: nn.Module, device: torch.device) -> None:
+    """Let parameters that have no part in the predictions ask for no gradient, as DDP would miss it at the second step.
+
+    Such are the coarser branches of the last stage under a head that reads the finest map alone. One process does not
+    train them either.
+    """
+    was_training = network.training
+    network.eval()  # no statistics move, nothing is drawn
+    asked = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    predictions = predictions_of(network, torch.zeros(1, 3, PROBED, PROBED, device=device))
+    total = torch.stack([each.sum() for each in predictions]).sum()
+    for parameter, gradient in zip(asked, torch.autograd.grad(total, asked, allow_unused=True), strict=True):
+        parameter.requires_grad_(gradient is not None)
+    network.train(was_training)
 
 
 def alone(predict: Predict, is_last: bool) -> Any:
