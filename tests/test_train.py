@@ -1,5 +1,6 @@
 """Long training: what it writes, that a killed one ends as an uninterrupted one, and its mistakes."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -137,14 +138,26 @@ def test_weights_of_another_network_are_refused(winner: Path) -> None:
 
 def test_another_recipe_does_not_resume(winner: Path) -> None:
     train(winner, device="cpu")
-    with pytest.raises(InputError, match=r"another training \(steps: 12 is now 20\); remove .*run to start anew"):
+    with pytest.raises(InputError, match=r"another training \(steps: 12 is now 20\); .* or remove .*run to start anew"):
         train(winner, steps=20, device="cpu")
+
+
+def test_a_second_stage_is_sent_to_the_first_ones_weights(winner: Path) -> None:
+    """And what is said works; a second one of another kind can only begin anew."""
+    train(winner, device="cpu")
+    second: dict[str, Any] = {"image": 48, "steps": 2, "settings": {"warmup": 0}, "device": "cpu"}
+    with pytest.raises(InputError, match=r"\(image: 32 is now 48\); --from (\S+) goes on from its best") as told:
+        train(winner, **second)
+    (start,) = re.findall(r"--from (\S+)", str(told.value))
+    assert train(winner, start=start, **second).folder == winner / "run-48"
+    with pytest.raises(InputError, match=r"\(steps: 2 is now 3\); remove \S*run-48 to start anew"):
+        train(winner, start=start, **{**second, "steps": 3})
 
 
 def test_another_network_does_not_resume(winner: Path) -> None:
     train(winner, device="cpu")
     (winner / "arch.yaml").write_text(ARCH.replace("width: 8", "width: 16"))
-    with pytest.raises(InputError, match=r"another training \(arch: \w+ is now \w+\)"):
+    with pytest.raises(InputError, match=r"another training \(arch: \w+ is now \w+\); remove .*run to start anew"):
         train(winner, device="cpu")
 
 

@@ -237,10 +237,18 @@ def _resumed(run: Run) -> list[Row]:
     for key, value in _identity(run).items():
         if theirs.get(key) != value:
             changed = f"{key}: {theirs.get(key)} is now {value}"
-            raise InputError(f"{path}: another training ({changed}); remove {run.folder} to start anew")
+            raise InputError(f"{path}: another training ({changed}); {_ways_on(run, key)}")
     run.trainer.restore(state)
     rows: list[Row] = state["rows"]
     return rows
+
+
+def _ways_on(run: Run, key: str) -> str:
+    """What can be done where `key` is another than in the training that the folder holds, perhaps a first stage."""
+    anew = f"remove {run.folder} to start anew"
+    if run.folder.name != RUN or key == "arch":
+        return anew
+    return f"--from {RUN}/{BEST} goes on from its best weights, in a folder of its own; or {anew}"
 
 
 def _identity(run: Run) -> dict[str, Any]:
