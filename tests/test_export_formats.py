@@ -99,11 +99,26 @@ def test_exported_network_computes_what_the_built_one_does(
         assert numpy.abs(output - own[part]).max() <= 1e-5 * max(1, numpy.abs(own[part]).max())
 
 
+def test_onnx_takes_images_one_at_a_time_or_several(winner: Winner, exported: Path) -> None:
+    """In one call, each: its batch is a name, no number."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    for described in (session.get_inputs()[0], session.get_outputs()[0]):
+        assert isinstance(described.shape[0], str)
+    for batch in (1, 3):
+        image = images_of((batch, 3, *winner.image))
+        own = outputs_of(winner, image)["prediction"]
+        (prediction,) = session.run(None, {"image": image})
+        assert prediction.shape == own.shape
+        assert numpy.abs(prediction - own).max() <= 1e-5 * max(1, numpy.abs(own).max())
+
+
 def test_export_says_how_to_use_every_format_and_that_it_was_checked(exported: Path) -> None:
     readme = (exported / "README.md").read_text(encoding="utf-8")
     for name in FORMATS:
         assert f"## {name}\n" in readme
         assert re.search(rf"^{name}: (ok, largest difference|not checked, as )", readme, re.MULTILINE)
+    assert re.search(r"^standalone: ok, largest difference \S+, 1e-06 allowed$", readme, re.MULTILINE)
     assert "batches may be of any size" in readme
     mark = json.loads((exported / "numbers.json").read_text(encoding="utf-8"))
     assert {path.name for path in exported.iterdir()} - {"__pycache__"} == set(mark["files"])
