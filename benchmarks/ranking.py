@@ -16,7 +16,6 @@ each begins with the weights of its nearest relative among the study's kept ones
 
 import argparse
 import itertools
-import math
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,15 +26,13 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors import safe_open
-from safetensors.torch import load_file
-from torch import nn
 
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import weights_path
 from hrsearch.objective import Score
 from hrsearch.proxy import proxy_data, train_proxy
+from hrsearch.proxy.inheritance import inherit, overlap
 from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.study import Record, Trial, read_study
 from hrsearch.trust.repeats import CALIBRATION, scores_of
@@ -52,31 +49,6 @@ def score(arch: dict[str, Any], runner: Runner, task: str, seed: int, donors: Se
     if donors:
         inherit(network, max(donors, key=lambda path: overlap(network, path)))
     return train_proxy(network, data, proxy, seed=seed, device=runner.device)
-
-
-def overlap(network: nn.Module, donor: Path) -> float:
-    """The share of the network's weights for which the donor has one at the same place."""
-    wanted = {name: tuple(each.shape) for name, each in network.state_dict().items()}
-    with safe_open(donor, framework="pt") as file:
-        names = set(file.keys())
-        given = {name: tuple(file.get_slice(name).get_shape()) for name in wanted if name in names}
-    common = sum(math.prod(map(min, wanted[name], shape)) for name, shape in given.items() if fits(wanted[name], shape))
-    return float(common / sum(map(math.prod, wanted.values())))
-
-
-def fits(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two tensors of these shapes overlap: sliced by channels, but never by the side of a kernel."""
-    return len(one) == len(other) and one[2:] == other[2:]
-
-
-def inherit(network: nn.Module, donor: Path) -> None:
-    """Copy what both have in common: the first channels of the wider, the first blocks of the deeper."""
-    given = load_file(donor)
-    for name, tensor in network.state_dict().items():  # shares memory with the network
-        source = given.get(name)
-        if source is not None and fits(tensor.shape, source.shape):
-            common = tuple(slice(min(sides)) for sides in zip(tensor.shape, source.shape, strict=True))
-            tensor[common] = source[common]
 
 
 def main() -> None:

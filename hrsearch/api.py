@@ -310,11 +310,16 @@ class Seldom:
 
 
 def _keep_front_weights(folder: Path) -> None:
-    """Remove the weights of drawn candidates that are not on the front: hundreds of networks would fill a laptop."""
+    """Remove the weights of drawn candidates that are not on the front: hundreds of networks would fill a laptop.
+
+    Those with which a candidate begins that has not ended stay, too.
+    """
     record = read_study(folder)
-    front = {trial.number for trial in record.front()}
+    kept = {trial.number for trial in record.front()}
+    unfinished = [trial.attributes for trial in record.trials if trial.state in ("running", "waiting")]
+    kept |= {attributes["relative"] for attributes in unfinished if "relative" in attributes}
     for trial in record.trained:
-        if trial.number not in front and not trial.attributes.get("known"):
+        if trial.number not in kept and not trial.attributes.get("known"):
             weights_path(folder, trial.number).unlink(missing_ok=True)
 
 

@@ -20,6 +20,7 @@ class Candidate:
     folder: Path
     rung: int = 0  # the rung to train to; what it did before lies in its checkpoint
     known: bool = False  # a published network: the yardstick, judged whether it keeps the limits or not
+    relative: int | None = None  # the trial whose weights it begins with, as far as the two overlap
 
 
 @dataclass(frozen=True)

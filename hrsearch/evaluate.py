@@ -17,6 +17,7 @@ from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset
+from hrsearch.proxy.inheritance import inherit
 from hrsearch.proxy.learning import memory_watched
 from hrsearch.runner import Proxy, Runner, proxy_of
 
@@ -48,6 +49,9 @@ class Evaluate:
             broken = None if candidate.known else self._broken(known)
             if broken:
                 return Judgement(known | {"outcome": "refused", "reason": f"{broken} does not hold"})
+        if candidate.relative is not None and proxy.ladder[candidate.rung]:  # a screen judges untrained weights
+            # At a later rung the checkpoint replaces what is inherited.
+            inherit(network, weights_path(candidate.folder, candidate.relative))
         checkpoint = checkpoint_path(candidate.folder, candidate.number) if len(proxy.ladder) > 1 else None
         score = train_proxy(
             network, data, proxy, seed=candidate.seed, device=device, rung=candidate.rung, checkpoint=checkpoint

@@ -42,6 +42,7 @@ class Proxy(Section):
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
     drop_path: Rate = 0.0
+    inherit: bool = False  # a candidate begins with what its nearest relative on the front has in common with it
     train_images: Positive = 4096
     val_images: Positive = 512
     zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them

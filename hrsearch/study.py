@@ -10,6 +10,7 @@ knobs that the drawn network reads. What else is known of it stands in its user 
 | known | name of the published network; absent for a drawn one |
 | arm | "random": drawn at random, to hold the sampler against; absent for a candidate of the sampler |
 | copied_from | the study and the trial of it whose score and latency these are: "hrvit:17" |
+| relative | number of the trial whose weights it began with; only where the proxy says `inherit` |
 | params, flops | exact costs of one image at the deployment size; one multiply-accumulate is one |
 | latency | a `Latency` as a mapping |
 | part_ms | milliseconds of each part in the order of `Cost.flops_by_part`, then of what lies between (engine eager) |

@@ -131,8 +131,8 @@ def judgement(candidate: Candidate, **attributes: Any) -> Judgement:
 
 
 def runner_of(engine: Mapping[str, Any] | None = None, **search: Any) -> Runner:
-    """A runner with these settings, judging inline if nothing else is said; `rungs` belong to the proxy."""
-    proxy = {"steps": 100, "warmup": 0, "rungs": search.pop("rungs", ())}
+    """A runner with these settings, judging inline if nothing else is said; `rungs`, `inherit` belong to the proxy."""
+    proxy = {"steps": 100, "warmup": 0, "rungs": search.pop("rungs", ()), "inherit": search.pop("inherit", False)}
     settings = {"sampler": "tpe", "draws": 1, "eta": 3.0, "rungs_by": "loss", **search}
     return Runner.model_validate({"proxy": proxy, "search": settings, "engine": engine or {"kind": "inline"}})
 

@@ -27,10 +27,11 @@ from hrsearch.search.proposals import (
     propose,
     refused_in_a_row,
 )
+from hrsearch.search.relatives import relative_of
 from hrsearch.search.rungs import Ladder, waits_at
 from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
-from hrsearch.study import is_waiting
+from hrsearch.study import Record, is_waiting, trial_of
 
 MOST_REFUSED = 1000  # proposals refused in a row after which a search gives up
 MOST_AT_ONCE = 64  # proposals that are made, and trials that are sent on, from what is known at one time
@@ -48,6 +49,7 @@ class Plan:
     cost_of: Callable[[Arch], Cost]
     forecast: Forecast | None = None
     earlier: Mapping[str, Evaluation] = field(default_factory=dict)  # by digest
+    inherits: bool = False  # whether candidates begin with weights of a relative
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,16 @@ class Claims:
         if foreseen:
             violations |= foreseen[1]
             return entry.refused(foreseen[0], violations, **known | {"violations": violations})
-        return entry.running(**known, owner=self.owner, lease=until())
+        return entry.running(**known, **self._inherited(entry, arch), owner=self.owner, lease=until())
+
+    def _inherited(self, entry: Entry, arch: Arch) -> dict[str, int]:
+        """Whose weights a new candidate begins with: chosen once, so that it begins alike whenever it runs again."""
+        if not self._plan.inherits:
+            return {}
+        trials = tuple(trial_of(trial, self._ledger.objectives) for trial in self._ledger.trials())
+        record = Record("", self._ledger.folder, self._ledger.attributes, trials)
+        relative = relative_of(entry.params, arch, record)
+        return {} if relative is None else {"relative": relative}
 
 
 def runs(trial: FrozenTrial) -> bool:

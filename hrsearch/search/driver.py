@@ -127,7 +127,7 @@ def drive(
         ledger.set(budget=budget, hours=hours)
         interruption = stack.enter_context(Interruption())
         cost_of = interruption.allowing(judging.cost_of)
-        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier)
+        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit)
         setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
         engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)
@@ -221,8 +221,9 @@ class _Session:
         digest = trial.user_attrs["digest"]
         arch = Arch.from_dict(trial.user_attrs["arch"])
         seed = seed_of(self._plan.how.seed, digest)
-        rung = trial.user_attrs.get("rung", 0)
-        return Candidate(trial.number, digest, arch, seed, self._ledger.folder, rung, "known" in trial.user_attrs)
+        rung, relative = trial.user_attrs.get("rung", 0), trial.user_attrs.get("relative")
+        is_known = "known" in trial.user_attrs
+        return Candidate(trial.number, digest, arch, seed, self._ledger.folder, rung, is_known, relative)
 
     def _collect(self) -> None:
         with self._interruption.allowed():

@@ -1,0 +1,171 @@
+"""Candidates that begin with a relative's weights: what is copied, whose, and that it is the same when run again."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from archs import part
+from safetensors.torch import load_file
+from torch import nn
+from toy_search import judgement, rows_of, search
+
+from hrsearch.api import _keep_front_weights
+from hrsearch.arch import Arch, Branch, Stage
+from hrsearch.candidate import Candidate, Judgement, weights_path
+from hrsearch.evaluate import Evaluate
+from hrsearch.proxy.checkpoint import write_weights
+from hrsearch.proxy.inheritance import inherit, overlap
+from hrsearch.registry import BLOCKS, HEADS, LINKS
+from hrsearch.runner import Runner
+from hrsearch.search.ledger import open_ledger
+from hrsearch.search.relatives import relative_of
+from hrsearch.space import load_arch
+from hrsearch.study import Record, Trial, read_study
+
+
+def donated(network: nn.Module, donor: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    """What the network had before; now it has inherited."""
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    write_weights(path, donor)
+    inherit(network, path)
+    return before
+
+
+def test_the_same_network_is_copied(tmp_path: Path) -> None:
+    donor, network = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
+    donor.get_buffer("1.running_mean").add_(1)
+    donated(network, donor, tmp_path / "donor")
+    assert overlap(network, tmp_path / "donor") == 1
+    assert all(torch.equal(tensor, donor.state_dict()[name]) for name, tensor in network.state_dict().items())
+
+
+def test_the_first_channels_of_the_wider_are_taken(tmp_path: Path) -> None:
+    wide, narrow = nn.Conv2d(4, 8, 3), nn.Conv2d(2, 6, 3)
+    given = donated(wide, narrow, tmp_path / "narrow")["weight"]
+    assert torch.equal(wide.weight[:6, :2], narrow.weight)
+    assert torch.equal(wide.weight[6:], given[6:])
+    assert torch.equal(wide.weight[:, 2:], given[:, 2:])
+    assert overlap(wide, tmp_path / "narrow") == pytest.approx((6 * 2 * 9 + 6) / (8 * 4 * 9 + 8))
+    donor = nn.Conv2d(4, 8, 3)
+    donated(narrow, donor, tmp_path / "wide")
+    assert torch.equal(narrow.weight, donor.weight[:6, :2])
+    assert torch.equal(narrow.bias, donor.bias[:6])  # type: ignore[arg-type, index]
+
+
+def test_the_first_blocks_of_the_deeper_are_taken_and_no_part_of_a_kernel(tmp_path: Path) -> None:
+    deep = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 5), nn.Conv2d(3, 3, 1))
+    donor = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3))
+    before = donated(deep, donor, tmp_path / "donor")
+    same = {name for name, tensor in deep.state_dict().items() if torch.equal(tensor, before[name])}
+    assert same == {"1.weight", "2.weight", "2.bias"}
+
+
+# Whose.
+
+
+def trial(number: int, knobs: Mapping[str, Any], arch: Arch, score: float, flops: float) -> Trial:
+    attributes = {"arch": arch.to_dict(), "score": {"value": score}, "flops": flops}
+    return Trial(number, "trained", knobs, attributes, (score, flops), None, None)
+
+
+def test_the_nearest_of_the_front_that_has_weights_and_is_of_the_family(tmp_path: Path) -> None:
+    hrvit, other = load_arch("hrvit_b1", task="segment"), load_arch("hrformer_t", task="segment")
+    trials = (
+        trial(0, {"a": 1, "b": 1}, hrvit, 0.1, 1),
+        trial(1, {"a": 1, "b": 2, "c": 3}, hrvit, 0.2, 2),
+        trial(2, {"a": 1, "b": 2}, other, 0.3, 3),
+        trial(3, {"a": 1, "b": 2}, hrvit, 0.4, 4),  # without weights
+        trial(4, {"a": 1, "b": 2}, hrvit, 0.1, 5),  # not on the front
+    )
+    record = Record("toy", tmp_path, {"objectives": ["score", "flops"], "limits": []}, trials)
+    assert relative_of({"a": 1, "b": 2}, hrvit, record) is None
+    (tmp_path / "weights").mkdir()
+    for number in (0, 1, 2, 4):
+        weights_path(tmp_path, number).touch()
+    assert relative_of({"a": 1, "b": 2}, hrvit, record) == 0  # as far as 1, which reads another knob
+    assert relative_of({"a": 1, "b": 2, "c": 3}, hrvit, record) == 1
+    assert relative_of({"a": 1, "b": 1}, other, record) == 2
+    assert relative_of({"a": 1, "b": 1}, load_arch("hrnet_w18_small"), record) is None
+
+
+def kept(candidate: Candidate) -> Judgement:
+    """The toy's candidate, which leaves weights and notes with whose it began."""
+    with (candidate.folder / "relatives").open("a") as notes:
+        notes.write(f"{candidate.number} {candidate.relative}\n")
+    path = weights_path(candidate.folder, candidate.number)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return judgement(candidate)
+
+
+def interrupted(candidate: Candidate) -> Judgement:
+    if candidate.number >= 6:
+        kept(candidate)
+        raise KeyboardInterrupt
+    return kept(candidate)
+
+
+def test_a_search_chooses_once_and_proposes_as_without(tmp_path: Path) -> None:
+    """Interrupted and resumed it chooses the same; without `inherit` it chooses none."""
+    for name, inherits in (("whole", True), ("off", False)):
+        search(tmp_path / name, 9, kept, inherit=inherits)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "resumed", 9, interrupted, inherit=True)
+    search(tmp_path / "resumed", 9, kept, inherit=True)
+    whole, off, resumed = (read_study(tmp_path / name) for name in ("whole", "off", "resumed"))
+    assert rows_of(whole) == rows_of(off) == rows_of(resumed)
+    relatives = {one.number: one.attributes.get("relative") for one in whole.trials}
+    assert relatives == {one.number: one.attributes.get("relative") for one in resumed.trials}
+    assert not any("relative" in one.attributes for one in off.trials)
+    trained = [one.number for one in whole.trained]
+    assert relatives[trained[0]] is None
+    assert all(relatives[number] in trained[:place] for place, number in enumerate(trained) if place)
+    noted = [line.split() for line in (tmp_path / "resumed" / "relatives").read_text().splitlines()]
+    assert len(noted) == 10  # one candidate began twice
+    assert all(relative == str(relatives[int(number)]) for number, relative in noted)
+
+
+def test_weights_that_a_candidate_begins_with_stay_until_it_has_ended(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "toy", 9, interrupted, inherit=True, objectives=("score",))
+    record = read_study(tmp_path / "toy")
+    front = {one.number for one in record.front()}
+    worse, another = [one.number for one in record.trained if one.number not in front][:2]
+    (running,) = [one.number for one in record.trials if one.state == "running"]
+    ledger = open_ledger(record.folder, record.objectives, record.attributes)
+    ledger.update(running, {"relative": worse})
+    _keep_front_weights(record.folder)
+    assert weights_path(record.folder, worse).exists()
+    assert not weights_path(record.folder, another).exists()
+    ledger.finish(running, {"outcome": "failed", "reason": "as the test has it"})
+    _keep_front_weights(record.folder)
+    assert not weights_path(record.folder, worse).exists()
+
+
+# And in the worker.
+
+
+def small(width: int) -> Arch:
+    block = part(BLOCKS, "hr")
+    stem = Stage(part(LINKS, "conv_stem"), (Branch(8, 4, 0),))
+    return Arch((stem, Stage(part(LINKS, "hrvit"), (Branch(width, 4, 1, block),))), part(HEADS, "segformer", width=8))
+
+
+def test_a_worker_begins_with_the_relatives_weights(tmp_path: Path) -> None:
+    """At a rate at which nothing moves, they are what it ends with."""
+    proxy = {"image": 32, "batch": 4, "steps": 1, "warmup": 0, "rate": 1e-12, "train_images": 16, "val_images": 4}
+    runner = Runner.model_validate({"proxy": proxy, "measure": {"image": [32, 32], "seconds": 0.05}})
+    narrow, wide = small(8), small(16)
+    judge = Evaluate(runner, reference_ms=1.0)
+    judge(Candidate(0, narrow.digest(), narrow, 0, tmp_path))
+    alone = Candidate(1, wide.digest(), wide, 1, tmp_path)
+    for candidate in (alone, replace(alone, number=2, relative=0)):
+        judge(candidate)
+    given, without, found = (load_file(weights_path(tmp_path, number)) for number in range(3))
+    name = "head.project.0.weight"
+    torch.testing.assert_close(found[name][:, :8], given[name])
+    torch.testing.assert_close(found[name][:, 8:], without[name][:, 8:])
+    assert not torch.allclose(without[name][:, :8], given[name])
