@@ -118,6 +118,7 @@ class Engine(Section):
     kind: str = "processes"
     workers: Annotated[int, Field(ge=0, validate_default=True)] = 0  # candidates at a time; 0: as many as there is room
     timeout_s: Annotated[float, Field(gt=0)] = 3600.0  # a candidate that takes longer fails
+    # The others are for the kinds that take them as keyword-only parameters (see `hrsearch.search.engines`).
     address: str | None = None  # of a running cluster, "auto" or host:port; without it, this machine alone
     cpus: Annotated[float, Field(gt=0)] = 1.0  # of one candidate
     gpus: Annotated[float | None, Field(ge=0)] = None  # of one candidate; 0.5: two share one. By default 1 on CUDA

@@ -85,7 +85,8 @@ class Slurm(Workers):
         self._ended.set()
         for thread in self._threads:
             thread.join()
-        self._call.sign.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._call.sign.unlink(missing_ok=True)
 
     def _begin(self, future: Future[Any], call: tuple[Any, ...], losses: int = 0) -> None:
         """Submit a job for the call: its first, or another where the last one lost its node."""
