@@ -26,10 +26,10 @@ from typing import Any, ParamSpec, TypeVar
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.objective import Cost
+from hrsearch.registry import WORKERS
 from hrsearch.runner import Engine, load_runner
 from hrsearch.search import driver
 from hrsearch.search.driver import Judging, drive
-from hrsearch.search.engines import ENGINES
 from hrsearch.search.engines.setup import Workers
 from hrsearch.space import load_space
 
@@ -102,9 +102,9 @@ def simulate(options: argparse.Namespace, folder: Path, sampler: str, budget: in
     runner = load_runner("laptop")
     asked = {"sampler": sampler, "limits": (), "draws": options.draws if sampler != "random" else 1}
     search = runner.search.model_copy(update=asked)
-    runner = runner.model_copy(update={"engine": Engine(kind="inline"), "search": search})
     pool = Simulated(workers, options.seconds)
-    ENGINES["inline"] = lambda engine, setup: pool
+    WORKERS.add("simulated")(lambda setup, workers, timeout_s: pool)
+    runner = runner.model_copy(update={"engine": Engine(kind="simulated"), "search": search})
     driver.wait = pool.wait  # type: ignore[assignment,attr-defined]
     judging = Judging(cost_of, judge)
     drive(load_space(options.space), runner, judging, budget=budget, folder=folder, attributes={})

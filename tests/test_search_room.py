@@ -100,7 +100,6 @@ def test_a_full_disk_stops_a_search_that_goes_on_when_there_is_room(
     assert (folder / ".reserve").stat().st_size == RESERVE
 
 
-def test_the_command_says_one_line_and_goes_on_later(disk: Disk) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its process unwaited
 def test_a_job_that_finds_no_room_is_no_failed_candidate(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
@@ -120,6 +119,7 @@ def test_a_job_that_finds_no_room_is_no_failed_candidate(disk: Disk, monkeypatch
     assert search(folder, 1, judgement, engine=engine).startswith("1 of 1 candidates are done: 1 trained")
 
 
+def test_the_command_says_one_line_and_goes_on_later(disk: Disk) -> None:
     disk.resize(8 * MB)
     (disk.path / "tiny.yaml").write_text(SPACE)
     rungs = "proxy: {rungs: [2], steps: 6, warmup: 1,"

@@ -45,20 +45,28 @@ class Many(ThreadPoolExecutor):
         self.workers = workers
 
 
-def test_one_blow_to_all_workers_does_not_end_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An engine of a hundred threads, which nothing knows after the test."""
+    monkeypatch.setattr(WORKERS, "_entries", {kind: WORKERS[kind] for kind in WORKERS} | {"many": Many})
+    return {"kind": "many", "workers": 100}
+
+
+def test_one_blow_to_all_workers_does_not_end_a_search(tmp_path: Path, many: dict[str, Any]) -> None:
     turns = count()
 
     def struck(candidate: Candidate) -> Judgement:
-        if next(turns) < Many.workers:
+        if next(turns) < many["workers"]:
             raise CandidateFailed("the node went down")
         return judgement(candidate)
 
-    monkeypatch.setitem(ENGINES, "inline", Many)
-    said = search(tmp_path / "many", 130, struck, sampler="random")
+    said = search(tmp_path / "many", 130, struck, sampler="random", engine=many)
     assert said.startswith("130 of 130 candidates are done: 30 trained, 100 failed")
 
 
-def test_many_workers_are_fed_at_once_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_workers_are_fed_at_once_within_the_budget(
+    tmp_path: Path, many: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[int, int]] = []
 
     def counted(*given: Any) -> list[Proposal]:
@@ -66,11 +74,9 @@ def test_many_workers_are_fed_at_once_within_the_budget(tmp_path: Path, monkeypa
         asked.append((given[-1], len(found)))
         return found
 
-    WORKERS.add("many")(Many)
     monkeypatch.setattr(claims, "propose", counted)
     options: dict[str, Any] = {"sampler": "evolve", "draws": 4, "rungs": (20,), "rungs_by": "gain", "eta": 2.0}
-    options["engine"] = {"kind": "many", "workers": 100}
-    search(tmp_path / "many", 230, Toy(0.2), control=0.1, limits=("flops<=0.4G",), **options)
+    search(tmp_path / "many", 230, Toy(0.2), engine=many, control=0.1, limits=("flops<=0.4G",), **options)
     trials = read_study(tmp_path / "many").trials
     spent = [trial for trial in trials if trial.state in ("trained", "stopped")]
     assert len(spent) == 230
