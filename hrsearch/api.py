@@ -260,7 +260,7 @@ def versions() -> dict[str, str]:
 def _judging(asked: Asked, classes: int, reference_ms: float) -> "Judging":
     """What judges the candidates."""
     from hrsearch.cost.forecast import Forecast
-    from hrsearch.evaluate import Evaluate, prepare
+    from hrsearch.evaluate import PRELOAD, Evaluate, prepare
     from hrsearch.search.driver import Judging
 
     space, runner = asked.space, asked.runner
@@ -268,7 +268,7 @@ def _judging(asked: Asked, classes: int, reference_ms: float) -> "Judging":
     return Judging(
         cost_counter(runner, classes),
         evaluate,
-        preload=("hrsearch.evaluate",),
+        preload=PRELOAD,
         prepare=prepare,
         forecast=Forecast(runner.measure.image, classes),
         earlier=asked.earlier,

@@ -21,6 +21,9 @@ from hrsearch.proxy.inheritance import inherit
 from hrsearch.proxy.learning import memory_watched
 from hrsearch.runner import Proxy, Runner, proxy_of
 
+# What workers have at hand. To make an optimiser imports torch's compiler, which took a second of each candidate.
+PRELOAD = ("hrsearch.evaluate", "torch._dynamo")
+
 
 @dataclass(frozen=True)
 class Evaluate:

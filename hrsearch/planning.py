@@ -14,7 +14,7 @@ from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError, NothingFits
-from hrsearch.evaluate import Evaluate, prepare
+from hrsearch.evaluate import PRELOAD, Evaluate, prepare
 from hrsearch.objective import Cost, parse_limit, readable
 from hrsearch.proxy import proxy_data
 from hrsearch.proxy.learning import learn, learner_of, validate
@@ -120,7 +120,7 @@ def forecast(
         Sample(name, *samples[place])
         for name, place in (("small", 0), ("median", len(samples) // 2), ("large", len(samples) - 1))
     ]
-    setup = Setup(("hrsearch.evaluate", "hrsearch.planning"), prepare, Path(), runner.device == "cuda")
+    setup = Setup((*PRELOAD, "hrsearch.planning"), prepare, Path(), runner.device == "cuda")
     engine = engine_of(runner.engine, setup)
     timed, published = [], []
     try:

@@ -19,6 +19,7 @@ from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.plugins import load_plugins
+from hrsearch.registry import WORKERS
 from hrsearch.space import Space, load_arch, load_space
 
 PLUGIN = Path(__file__).parent / "plugin_block.py"
@@ -98,8 +99,9 @@ def test_a_network_is_built_of_it(home: Path) -> None:
     assert network(torch.zeros(1, 3, 45, 77)).shape == (1, 3, 12, 20)
 
 
-def test_an_engine_of_a_plugin_judges_candidates(tmp_path: Path) -> None:
-    """And what reads its study later, in another process, knows the engine."""
+def test_an_engine_of_a_plugin_judges_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what reads its study later, in another process, knows the engine. Other tests do not."""
+    monkeypatch.setattr(WORKERS, "_entries", {kind: WORKERS[kind] for kind in WORKERS})
     (tmp_path / "engine.py").write_text(ENGINE)
     load_plugins([tmp_path / "engine.py"])
     seen: list[str] = []

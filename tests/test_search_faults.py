@@ -221,11 +221,11 @@ class Chaos:
 
 @pytest.mark.parametrize(("rungs", "shipped"), [((10, 30), False), ((30,), True)], ids=["tpe", "shipped"])
 def test_chaos(rungs: Sequence[int], shipped: bool, folder: Path) -> None:
-    """Eight kills at random moments: the budget to the candidate, no network twice, nothing stored judged again."""
+    """Ten random kills, twenty in both: the budget to the candidate, no network twice, nothing stored judged again."""
     search(folder, 20, rungs=rungs, **(Search().model_dump() if shipped else {}))  # so many that the rest is forecast
     options = ["--rungs", *map(str, rungs), *(["--shipped"] if shipped else [])]
     chaos = Chaos(folder, 40, options, seed=0)
-    for _ in range(4):
+    for _ in range(5):
         chaos.strike_worker()
         chaos.strike_driver()
     said = [driver.communicate(timeout=120)[0] for driver in chaos.drivers]

@@ -15,7 +15,7 @@ from hrsearch.arch import Arch
 from hrsearch.build import Network, build
 from hrsearch.candidate import Candidate, Judgement, seed_of, weights_path
 from hrsearch.errors import CandidateFailed, InputError, is_disk_full
-from hrsearch.evaluate import prepare
+from hrsearch.evaluate import PRELOAD, prepare
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import train_proxy
 from hrsearch.proxy.checkpoint import write_weights
@@ -172,7 +172,7 @@ def _results(folder: Path, how: Retraining, jobs: list[Job]) -> Iterator[tuple[J
     """As they come: no more are under way than there are workers, so that little is lost when this ends early."""
     if not jobs:
         return
-    setup = Setup(("hrsearch.retrain.work",), prepare, folder, how.runner.device == "cuda")
+    setup = Setup((*PRELOAD, "hrsearch.retrain.work"), prepare, folder, how.runner.device == "cuda")
     engine = engine_of(how.runner.engine, setup)
     left, flights = iter(jobs), dict[Future[Judgement], Job]()
     try:
