@@ -17,7 +17,7 @@ from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
 from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, proposals, samplers
 from hrsearch.search.driver import Event, Judging, drive
@@ -297,6 +297,19 @@ def test_a_search_in_which_one_in_twenty_is_trained_goes_on(folder: Path) -> Non
         return judgement(candidate)
 
     assert search(folder, 45, evaluate, sampler="random").startswith("45 of 45 candidates are done: 2 trained, 43 fail")
+
+
+def test_a_space_of_which_most_is_too_large_is_searched_on(folder: Path) -> None:
+    turns = iter(range(100))
+
+    def evaluate(candidate: Candidate) -> Judgement:
+        if next(turns):
+            raise OutOfMemory("out of memory")
+        return judgement(candidate)
+
+    assert search(folder, 30, evaluate).startswith("30 of 30 candidates are done: 1 trained, 29 failed")
+    with pytest.raises(InputError, match=r"^20 candidates in a row failed, trial \d+ the last: out of memory$"):
+        search(folder.with_name("other"), 30, evaluate)  # of which none fits
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from hrsearch.search.proposals import How
 from hrsearch.search.room import Reserve, checkpoints_in
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
-from hrsearch.search.verdict import is_spent, settled
+from hrsearch.search.verdict import is_spent, ran_out_of_memory, settled
 from hrsearch.space import Space
 from hrsearch.storage import reaching
 from hrsearch.study import Trial, is_waiting, trial_of
@@ -159,6 +159,7 @@ class _Session:
         self._leases = Leases(lambda number, lease: ledger.renew(number, owner, lease), at_once=ledger.at_once)
         self._flights: dict[Future[Judgement], _Flight] = {}
         self._failed = 0  # in a row
+        self._works = False  # whether anything was trained in this session
 
     def run(self, hours: float | None) -> str:
         """Search until there is nothing to do, neither here nor at another driver that could yet die."""
@@ -280,10 +281,10 @@ class _Session:
     def _watch(self, trial: FrozenTrial) -> None:
         """Give up where nothing works any more: a budget of candidates that all fail helps nobody."""
         known = trial.user_attrs
-        if known.get("outcome") == "failed":
-            self._failed += 1
+        if known.get("outcome") == "failed":  # one that is too large says something of the space, unless all are
+            self._failed += not (self._works and ran_out_of_memory(known))
         elif "score" in known:  # one that was refused before it was trained shows nothing
-            self._failed = 0
+            self._failed, self._works = 0, True
         # One blow, a node that goes down, may end all that run: what begins after it has to fail, too.
         if self._failed >= max(MOST_FAILED, 2 * self._engine.workers):
             last = f"trial {trial.number} the last: {known.get('reason')}"
