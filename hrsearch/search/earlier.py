@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) 
     """The candidates that the studies in `folders` trained in full, by digest; the first study that has one counts.
 
     `asked` are the attributes of the study that takes them over. A study that was judged in another way, or whose
-    latencies are another machine's, is an InputError. A candidate of which something is not known that `asked` judges
-    or limits by is left out: it is judged anew where it is drawn.
+    latencies are another machine's, is an InputError, and so is one of which no candidate is of use. A candidate of which
+    something is not known that `asked` judges or limits by is left out: it is judged anew where it is drawn.
     """
     found: dict[str, Evaluation] = {}
     needed = {*asked["objectives"], *(parse_limit(text).objective for text in asked["limits"])}
@@ -50,9 +50,15 @@ def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) 
         record = read_study(folder)
         _check(record, json.loads(json.dumps(dict(asked))))
         pace = float(asked.get("reference_ms") or 1.0) / float(record.attributes.get("reference_ms") or 1.0)
-        for trial in record.trials:
-            if _is_in_full(trial, last) and all(OBJECTIVES[name].of(trial.attributes) is not None for name in needed):
-                found.setdefault(trial.attributes["digest"], _evaluation(record, trial, space, pace))
+        trained = [trial for trial in record.trials if _is_in_full(trial, last)]
+        known = [trial for trial in trained if not _lacking(trial, needed)]
+        if trained and not known:
+            lacking = ", ".join(sorted(_lacking(trained[0], needed)))
+            raise InputError(
+                f"--warm-start {folder}: its candidates know no {lacking}, which is asked for; leave it out"
+            )
+        for trial in known:
+            found.setdefault(trial.attributes["digest"], _evaluation(record, trial, space, pace))
     return found
 
 
@@ -70,6 +76,11 @@ def _is_in_full(trial: Trial, last: int) -> bool:
     """Whether it was trained to the last rung; a limit may have refused it then, which need not hold here."""
     score = trial.attributes.get("score") or {}
     return trial.state == "trained" or (trial.state == "refused" and score.get("rung") == last)
+
+
+def _lacking(trial: Trial, needed: Set[str]) -> set[str]:
+    """The objectives that the trial was never judged by."""
+    return {name for name in needed if OBJECTIVES[name].of(trial.attributes) is None}
 
 
 def _evaluation(record: Record, trial: Trial, space: Space, pace: float) -> Evaluation:
