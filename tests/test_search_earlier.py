@@ -70,7 +70,7 @@ def with_memory_of_some(candidate: Candidate) -> Judgement:
 @pytest.mark.parametrize("asked", [{"objectives": ("score", "flops", "memory")}, {"limits": ("memory<=2M",)}])
 def test_what_lacks_an_asked_objective_is_judged_here(asked: dict[str, Any], earlier: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"attributes": SAME, **asked}
-    with pytest.raises(InputError, match="--warm-start .*earlier: its candidates know no memory, which is asked for;"):
+    with pytest.raises(InputError, match=r"--warm-start .*earlier: its candidates know no memory, which is asked for;"):
         search(tmp_path / "new", 8, with_memory, earlier=[earlier], **options)
     search(tmp_path / "some", 8, with_memory_of_some, attributes=SAME)
     known = {trial.attributes["digest"] for trial in read_study(tmp_path / "some").trained if trial.number % 2}

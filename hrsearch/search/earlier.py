@@ -40,8 +40,8 @@ def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) 
     """The candidates that the studies in `folders` trained in full, by digest; the first study that has one counts.
 
     `asked` are the attributes of the study that takes them over. A study that was judged in another way, or whose
-    latencies are another machine's, is an InputError, and so is one of which no candidate is of use. A candidate of which
-    something is not known that `asked` judges or limits by is left out: it is judged anew where it is drawn.
+    latencies are another machine's, is an InputError, and so is one of which no candidate is of use. A candidate of
+    which something is not known that `asked` judges or limits by is left out: it is judged anew where it is drawn.
     """
     found: dict[str, Evaluation] = {}
     needed = {*asked["objectives"], *(parse_limit(text).objective for text in asked["limits"])}
