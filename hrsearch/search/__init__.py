@@ -9,6 +9,7 @@ promise     of many draws, the one most worth its training
 surrogate   what training would tell of a network, forecast from others
 repair      a draw over a limit, changed until it keeps it
 earlier     what other studies have found out already
+relatives   whose weights a candidate begins with, where it inherits any
 verdict     limits and outcomes: what a trial is told
 ledger      the study in its storage, open to several drivers at once
 journal     the storage's file: appends are whole or absent
