@@ -155,6 +155,18 @@ def test_mistakes_in_settings_are_told(tmp_path: Path, settings: dict[str, Any],
         train(exported(tmp_path / "winner"), settings=settings, device="cpu")
 
 
+def test_what_is_set_in_steps_goes_before_epochs(tmp_path: Path) -> None:
+    given = of("imagenet", warmup=500).timed(1_280_000)
+    assert (given.warmup, given.steps) == (500, of("imagenet").timed(1_280_000).steps)
+    folder, path = exported(tmp_path / "winner", epochs=300, warmup_epochs=20), tmp_path / "mine.yaml"
+    path.write_text("steps: 70\nwarmup: 5\n")
+    mine = load_recipe(folder / "train.yaml", named=str(path)).timed(1_280_000)
+    assert (mine.steps, mine.warmup) == (70, 5)
+    path.write_text("steps: 70\n")
+    assert of(str(path), warmup_epochs=0.5, batch=10).timed(100).warmup == 5
+    assert of(str(path), warmup_epochs=0.5, batch=10, steps=20).timed(100).warmup == 5
+
+
 def test_settings_are_read_as_yaml() -> None:
     found = settings_of(["batch=8", "ema=0.99", "test_scales=[0.5, 1]", "data=my images", "checkpointing=true"])
     assert found == {"batch": 8, "ema": 0.99, "test_scales": [0.5, 1], "data": "my images", "checkpointing": True}

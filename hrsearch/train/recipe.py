@@ -160,7 +160,7 @@ def _over(recipe: Recipe, path: Path, family: str | None, task: str | None) -> R
     data = document.mapping((), document.data)
     if not {"task", "families"} & data.keys():  # a recipe of a person's own
         validated(document, Recipe)
-        return validated(Document(path, document.text, recipe.model_dump() | data, document.lines), Recipe)
+        return validated(Document(path, document.text, _with(recipe.model_dump(), data), document.lines), Recipe)
     found = validated(document, Shipped)
     if task not in (None, found.task):
         raise InputError(f"{path}: is for task {found.task!r}, but this network's is {task!r}; choose another recipe")
@@ -168,7 +168,14 @@ def _over(recipe: Recipe, path: Path, family: str | None, task: str | None) -> R
     lines: dict[Keys, int] = {**document.lines}
     lines |= {(key,): lines["families", str(family), key] for key in theirs}
     base = {key: value for key, value in data.items() if key not in ("task", "families")}
-    return validated(Document(path, document.text, recipe.model_dump() | base | theirs, lines), Recipe)
+    merged = _with(_with(recipe.model_dump(), base), theirs)
+    return validated(Document(path, document.text, merged, lines), Recipe)
+
+
+def _with(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with these changes: what they count in steps no longer counts in epochs, which would go before."""
+    counts = {"steps": "epochs", "warmup": "warmup_epochs"}
+    return {**recipe, **{epochs: None for steps, epochs in counts.items() if steps in changes}, **changes}
 
 
 def _set(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -179,7 +186,7 @@ def _set(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     if unknown:
         raise InputError(f"{unknown[0]}: a recipe has no such key; {suggestion(unknown[0], Recipe.model_fields)}")
     try:
-        return Recipe.model_validate(recipe.model_dump() | changes)
+        return Recipe.model_validate(_with(recipe.model_dump(), changes))
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
@@ -197,6 +204,8 @@ def _shortened(recipe: Recipe, steps: Any) -> dict[str, Any]:
             "warmup_epochs": None,
             "warmup": round(steps * (recipe.warmup_epochs or 0) / recipe.epochs),
         }
+    if recipe.warmup_epochs is not None:
+        return {}
     return {"warmup": recipe.warmup * min(steps, recipe.steps) // recipe.steps}
 
 
