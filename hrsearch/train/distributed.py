@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from hrsearch.errors import InputError
 from hrsearch.proxy.learning import predictions_of
 
 Predict = Callable[[Tensor], list[Tensor]]
+# As long as the first process may read the data for all (see `leader_first`); torch's ten minutes end it on ImageNet.
+# A process that dies is not waited for: torchrun ends the others.
+PATIENCE = timedelta(hours=12)
 PROBED = 64  # side of the image by which it is seen what has a part in the predictions
 
 
@@ -62,7 +66,7 @@ def team_of(device: str) -> Iterator[Team]:
     team = Team(int(os.environ["RANK"]), size, here["local"], max(here["here"], 1))
     if device == "cuda":
         torch.cuda.set_device(team.local)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield team
     finally:
