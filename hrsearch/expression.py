@@ -4,6 +4,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from hrsearch.arch import Value
@@ -46,15 +47,20 @@ def names_in(text: str) -> tuple[str, ...]:
 
 def evaluate(text: str, read: Read) -> Value:
     """The value of an expression; `read` gives the value of a knob and is called only for knobs that matter."""
-    try:
-        tree = ast.parse(re.sub(r"\$(?=\w)", _PREFIX, text.strip()), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ExpressionError(f"{text!r} cannot be read; {_LANGUAGE}") from None
+    tree = _parsed(text)
     try:
         result: Value = _value(tree.body, read)
     except (TypeError, ZeroDivisionError, OverflowError) as error:
         raise ExpressionError(f"{text!r} cannot be computed ({error})") from None
     return result
+
+
+@cache
+def _parsed(text: str) -> ast.Expression:
+    try:
+        return ast.parse(re.sub(r"\$(?=\w)", _PREFIX, text.strip()), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ExpressionError(f"{text!r} cannot be read; {_LANGUAGE}") from None
 
 
 def _value(node: ast.expr, read: Read) -> Any:

@@ -100,7 +100,7 @@ class Space:
             return setting[name]
 
         arch = Template(self.document).resolve(read, self.task)
-        refused = next((rule for rule in self.require if not self._holds(rule, setting)), None)
+        refused = next((rule for index, rule in enumerate(self.require) if not self._holds(index, setting)), None)
         return Draw(setting, None if refused else arch, refused)
 
     def sample(self, seed: int | str, tries: int = 1000) -> tuple[Setting, Arch]:
@@ -133,11 +133,15 @@ class Space:
             raise InputError(f"the setting is refused: {draw.refused} does not hold")
         return draw.arch
 
-    def _holds(self, rule: str, setting: Setting) -> bool:
+    def _holds(self, index: int, setting: Setting) -> bool:
+        rule = self.require[index]
         # A requirement on a knob that the drawn network does not have says nothing about that network.
         if any(name not in setting for name in names_in(rule)):
             return True
-        return bool(evaluate(rule, setting.__getitem__))
+        try:
+            return bool(evaluate(rule, setting.__getitem__))
+        except ExpressionError as error:
+            raise self.document.error(("require", index), str(error)) from None
 
     def _known(self, index: int, name: Any) -> Arch:
         try:
@@ -296,10 +300,11 @@ def _check_possible(document: Document, knobs: Mapping[str, Knob], rules: Sequen
             continue
         combinations = itertools.product(*(knobs[name].values for name in names))
         try:
-            possible = any(evaluate(rule, dict(zip(names, c, strict=True)).__getitem__) for c in combinations)
+            # All of them, so that one for which it cannot be computed is not met in the middle of a search.
+            found = [evaluate(rule, dict(zip(names, values, strict=True)).__getitem__) for values in combinations]
         except ExpressionError as error:
             raise document.error(("require", index), str(error)) from None
-        if not possible:
+        if not any(found):
             shown = "; ".join(f"{name}: {list(knobs[name].values)}" for name in names)
             raise document.error(("require", index), f"{rule!r} holds for no values of its knobs ({shown})")
 
