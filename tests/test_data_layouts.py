@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from trees import (
     SIZE,
     ade20k_tree,
@@ -27,11 +28,13 @@ from trees import (
 )
 
 from hrsearch import cli
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, is_disk_full
 from hrsearch.proxy.data import Dataset, load_dataset
-from hrsearch.proxy.data.layout import Item, Layout, found_in
+from hrsearch.proxy.data.dataset import reserve
+from hrsearch.proxy.data.layout import Item, Layout, Person, found_in
 from hrsearch.proxy.data.layouts import LAYOUTS
 from hrsearch.proxy.data.layouts.coco import KEYPOINTS, SWAP
+from hrsearch.proxy.data.reading import Sample, opened, read, square_of
 from hrsearch.proxy.data.split import cut, parts_of
 from hrsearch.proxy.data.survey import json_of, lines_of, survey
 
@@ -270,6 +273,83 @@ def test_mended_files_are_read_again(tmp_path: Path) -> None:
     again = load_dataset(str(path), **SMALL)
     assert again.split == first.split
     assert not torch.equal(again.train.labels[0], first.train.labels[0])
+
+
+def test_mended_annotations_are_read_again(tmp_path: Path) -> None:
+    """One file holds those of all persons; no image is another one then."""
+    path = coco_tree(tmp_path / "own")
+    first = load_dataset(str(path), **SMALL, task="pose")
+    content = read_coco(path)
+    for person in content["annotations"]:
+        person["keypoints"][3 * 7] += 2.0
+    write_coco(path, "train", content["images"], content["annotations"])
+    again = load_dataset(str(path), **SMALL, task="pose")
+    assert again.split != first.split
+    assert not torch.equal(again.train.labels, first.train.labels)
+    assert torch.equal(again.train.images, first.train.images)
+
+
+def test_persons_are_cut_from_all_pixels_of_a_file(tmp_path: Path) -> None:
+    """A JPEG may be decoded smaller where the whole image is wanted smaller, not where a small part of it is."""
+    path = coco_tree(tmp_path / "own", train=8)
+    content = read_coco(path)
+    size = (400, 240)
+    for index, image in enumerate(content["images"]):
+        image |= {"width": size[0], "height": size[1]}
+        picture(path / "train2017" / image["file_name"], index, size)
+    write_coco(path, "train", content["images"], content["annotations"])
+    data = load_dataset(str(path), **SMALL, task="pose")
+    item = data.files[0]
+    assert isinstance(item.label, Person)
+    whole = square_of(Sample(Image.open(item.image).convert("RGB"), item.label, size), SMALL["image"])
+    assert torch.equal(data.train.images[0], whole[0])
+
+
+def test_more_images_than_the_disk_holds_are_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="GB are needed for the val images") as error:
+        reserve(tmp_path, "val", (10**6, 3, 10**5, 10**5))
+    assert is_disk_full(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+# Images that a camera has stored turned.
+
+
+def turned(path: Path, orientation: int) -> Path:
+    """Pixels of its left half are black, those of its right half white, as they are stored; and EXIF's word on it."""
+    pixels = np.zeros((SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    pixels[:, SIZE[0] // 2 :] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(pixels).save(path, exif=exif, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("side", [None, 4])
+def test_images_are_seen_as_a_viewer_shows_them(orientation: int, side: int | None, tmp_path: Path) -> None:
+    path = turned(tmp_path / "a.jpg", orientation)
+    found, size = opened(path, side)
+    with Image.open(path) as stored:
+        shown = ImageOps.exif_transpose(stored).convert("RGB")
+    assert size == shown.size
+    expected = shown.resize(found.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(found, dtype=float) - np.asarray(expected, dtype=float)).mean() < 8
+
+
+@pytest.mark.parametrize(("size", "upright"), [(SIZE[::-1], True), (SIZE, False)])
+def test_a_mask_tells_which_pixels_it_was_drawn_on(size: tuple[int, int], upright: bool, tmp_path: Path) -> None:
+    image, label = turned(tmp_path / "a.jpg", 6), mask(tmp_path / "a.png", (0, 1), size)
+    sample = read(Item(image, label), 2)
+    assert sample.size == sample.picture.size == size
+    row = np.asarray(sample.picture)[..., 0].mean(axis=1 if upright else 0)  # turned back, the dark half lies above
+    assert (row[0] < 10, row[-1] > 245) == (True, True)
+
+
+def test_exif_that_cannot_be_read_spoils_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", SIZE).save(path, exif=b"Exif\0\0not a TIFF header")
+    assert opened(path)[1] == SIZE
 
 
 # What is wrong.

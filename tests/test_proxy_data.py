@@ -172,7 +172,7 @@ def test_another_process_may_be_first(cache: Path) -> None:
     first = digits(**SMALL)
     (place,) = cache.iterdir()
 
-    def late() -> Dataset:
+    def late(_: Path) -> Dataset:
         shutil.copytree(place, cache / "new")  # while this process is making its own
         return first
 

@@ -3,8 +3,10 @@
 Shapes: N images, H = W their side in pixels.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -19,7 +21,7 @@ from torch import Tensor
 from hrsearch.errors import InputError
 from hrsearch.proxy.data.layout import IGNORE, Item
 
-__all__ = ["IGNORE", "Dataset", "Split", "dataset_of", "stored"]
+__all__ = ["IGNORE", "Dataset", "Split", "dataset_of", "reserve", "stored"]
 
 SAMPLE = 2**22  # pixels of the training images that the statistics are taken from
 
@@ -72,37 +74,58 @@ class Dataset:
         return self.train.labels
 
 
-def dataset_of(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool, task: str = "segment") -> Dataset:
-    """The data set of these two splits, with its statistics and its hash."""
+def dataset_of(
+    train: Split,
+    val: Split,
+    classes: tuple[str, ...],
+    *,
+    mirrors: bool,
+    task: str = "segment",
+    split: str | None = None,
+) -> Dataset:
+    """The data set of these two splits, with its statistics and its hash: `split`, by default that of its content."""
     sample = train.images[: max(SAMPLE // train.images[0, 0].numel(), 1)].float() / 255
     std, mean = torch.std_mean(sample, dim=(0, 2, 3))
+    red, green, blue = mean.tolist()
+    red_std, green_std, blue_std = std.clamp(min=1e-3).tolist()
+    split = split or _hash(train, val, classes, mirrors=mirrors)
+    return Dataset(train, val, classes, mirrors, split, (red, green, blue), (red_std, green_std, blue_std), task)
+
+
+def _hash(train: Split, val: Split, classes: tuple[str, ...], *, mirrors: bool) -> str:
     content = hashlib.sha256(json.dumps([classes, mirrors]).encode())
     for tensor in (train.images, train.labels, val.images, val.labels):
         content.update(np.ascontiguousarray(tensor.numpy()).data)
-    red, green, blue = mean.tolist()
-    red_std, green_std, blue_std = std.clamp(min=1e-3).tolist()
-    return Dataset(
-        train, val, classes, mirrors, content.hexdigest()[:16], (red, green, blue), (red_std, green_std, blue_std), task
-    )
+    return content.hexdigest()[:16]
 
 
-def stored(name: str, make: Callable[[], Dataset]) -> Dataset:
+def stored(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     """The data set kept under `name` in the cache, made first if it is not there.
 
-    The arrays are mapped, not read: worker processes share their pages. The cache is $HRSEARCH_CACHE, else
-    `~/.cache/hrsearch`.
+    `make` is given the folder in which it will lie, where it may `reserve` images that memory does not hold. The arrays
+    are mapped, not read: worker processes share their pages. The cache is $HRSEARCH_CACHE, else `~/.cache/hrsearch`.
     """
     place = _cache() / name
     if not place.is_dir():
-        _write(make(), place)
+        _write(make, place)
     return _read(place)
+
+
+def reserve(folder: Path, side: str, shape: tuple[int, ...]) -> Tensor:
+    """Bytes of this shape, in a file, for the images of the "train" or the "val" side; OSError where the disk is small.
+
+    Asked beforehand, as a mapped file that outgrows the disk ends a process without a word.
+    """
+    if math.prod(shape) > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, f"{math.prod(shape) / 1e9:.3g} GB are needed for the {side} images")
+    return torch.from_numpy(np.lib.format.open_memmap(folder / f"{side}_images.npy", "w+", np.uint8, shape))
 
 
 def _cache() -> Path:
     return Path(os.environ.get("HRSEARCH_CACHE") or Path.home() / ".cache" / "hrsearch")
 
 
-def _write(data: Dataset, place: Path) -> None:
+def _write(make: Callable[[Path], Dataset], place: Path) -> None:
     """Write into a folder beside `place`, then rename: a reader sees all of it or nothing, whoever else writes."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +133,10 @@ def _write(data: Dataset, place: Path) -> None:
     except OSError as error:
         raise InputError(f"{place.parent}: the cache cannot be written ({error}); set HRSEARCH_CACHE") from None
     try:
+        data = make(draft)
         for name, tensor in _arrays(data).items():
-            np.save(draft / f"{name}.npy", tensor.numpy())
+            if not (draft / f"{name}.npy").exists():
+                np.save(draft / f"{name}.npy", tensor.numpy())
         facts = {key: getattr(data, key) for key in ("classes", "mirrors", "split", "mean", "std", "task", "swap")}
         (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         os.replace(draft, place)

@@ -13,6 +13,7 @@ Shapes: N scenes, S digits a scene at most, K kinds of digits, H = W the side of
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def _made(kept: tuple[int, ...], sizes: tuple[int, int, int], seed: int, task: s
     if image < 2 * SMALLEST:
         raise InputError(f"digits need images of at least {2 * SMALLEST:.0f} pixels, but got {image}")
 
-    def make() -> Dataset:
+    def make(_: Path) -> Dataset:
         generator = torch.Generator().manual_seed(seed)
         train = _split(_source(kept, validation=False), train_images, image, task, generator)
         if split == "official":

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, stored
-from hrsearch.proxy.data.layout import Item, Part, Wrong, found_in, require_none_wrong
+from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, reserve, stored
+from hrsearch.proxy.data.layout import Item, Part, Person, Wrong, found_in, require_none_wrong
 from hrsearch.proxy.data.layouts import LAYOUTS
 from hrsearch.proxy.data.reading import NEEDED, each, mask_of, read, square_of
 from hrsearch.proxy.data.split import SplitName, digest_of, parts_of, some
 from hrsearch.registry import DATASETS
+
+READ_AS = 2  # grows when the same files are read as other images or labels: none of before is taken for one of now
 
 
 @DATASETS.add("folder")
@@ -49,15 +52,18 @@ def folder(
             f"{path}: {len(train)} images to train on and {len(val)} to validate on ({layout.name}); "
             "at least one of each is needed"
         )
-    what = [layout.name, split, layout.classes(root)]
+    what = [READ_AS, layout.name, split, layout.classes(root)]
     identity, state = digest_of(what, root, train, val), digest_of(what, root, train, val, times=True)
     kept = train[:decoded]
 
-    def make() -> Dataset:
+    def make(draft: Path) -> Dataset:
         classes = layout.classes(root) or classes_in_masks(path, parts[: 1 if split == "official" else 2])
-        data = _made(path, classes, (kept, val), image, task)
+        sides = [_made(draft, side, items, len(classes), image) for side, items in (("train", kept), ("val", val))]
+        require_none_wrong(path, [one for _, wrong in sides for one in wrong])
         require_none_wrong(path, [one for one in each(train[len(kept) :], partial(_checked, len(classes))) if one])
-        return replace(data, split=identity, swap=layout.swap)
+        (ours, _), (held, _) = sides
+        data = dataset_of(ours, held, classes, mirrors=True, task=task, split=identity)
+        return replace(data, swap=layout.swap)
 
     # By what the split is and when its files were last changed: what is mended without a change of size is read again.
     found = stored(f"folder-{identity}-{state}-{image}px-{len(kept)}", make)
@@ -69,15 +75,21 @@ def _checked(classes: int, item: Item) -> None:
     read(item, classes, NEEDED)
 
 
-def _made(
-    path: Path, classes: tuple[str, ...], taken: tuple[Sequence[Item], Sequence[Item]], image: int, task: str
-) -> Dataset:
-    found = [each(items, lambda item: square_of(read(item, len(classes), image), image)) for items in taken]
-    wrong = [one for side in found for one in side if isinstance(one, Wrong)]
-    require_none_wrong(path, wrong)
-    squares = [[one for one in side if not isinstance(one, Wrong)] for side in found]
-    train, val = (Split(*map(torch.stack, zip(*side, strict=True))) for side in squares)
-    return dataset_of(train, val, classes, mirrors=True, task=task)
+def _made(draft: Path, name: str, items: Sequence[Item], classes: int, image: int) -> tuple[Split, list[Wrong]]:
+    """The squares of the items, of which ImageNet has more than memory: in a file. And what is wrong with them."""
+    images = reserve(draft, name, (len(items), 3, image, image))
+
+    def label_of(place: int) -> Tensor:
+        item = items[place]
+        # Of a person, a small part of an image, more pixels are wanted than of the whole: as in `feed`.
+        sample = read(item, classes, None if isinstance(item.label, Person) else image)
+        images[place], label = square_of(sample, image)
+        return label
+
+    found = each(range(len(items)), label_of)
+    wrong = [one for one in found if isinstance(one, Wrong)]
+    labels = [one for one in found if not isinstance(one, Wrong)]
+    return Split(images, torch.stack(labels) if not wrong else torch.zeros(0)), wrong
 
 
 def classes_in_masks(path: Path, parts: Sequence[Part], *, forgiving: bool = False) -> tuple[str, ...]:

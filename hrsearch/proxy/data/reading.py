@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,8 +22,19 @@ from hrsearch.proxy.data.layout import IGNORE, Item, Person, Table, Wrong
 ROOM = 1.25  # the side of the square around a person, of its box's longer side (Sun et al., HRNet, 2019)
 NEEDED = 64  # pixels: to see that a file is whole, a JPEG need not be decoded larger
 FINER = 2  # a JPEG is decoded at no less than so many times the side that is wanted of it
+SIDEWAYS = range(5, 9)  # EXIF's orientations that are of height for width
+BACK = {  # what brings each of EXIF's orientations upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Label = NDArray[np.uint8] | int | Person  # a class per pixel, a class, or the keypoints
+Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
 
@@ -38,31 +49,50 @@ class Sample:
 
 def read(item: Item, classes: int | None, side: int | None = None) -> Sample:
     """The item. `classes` is how many a mask may hold, None for any; with `side` a JPEG may come smaller, for speed."""
-    picture, size = opened(item.image, side)
     label = item.label
     if isinstance(label, Path):
         mask = mask_of(label, item.table, classes)
+        picture, size = opened(item.image, side, (mask.shape[1], mask.shape[0]))
         if mask.shape[::-1] != size:
             theirs = f"{mask.shape[1]} x {mask.shape[0]}"
             said = f"{label}: {theirs} pixels, but its image {item.image.name} has {size[0]} x {size[1]}"
             raise Wrong(said, "sizes of image and mask differ")
         return Sample(picture, mask, size)
+    picture, size = opened(item.image, side, label.size if isinstance(label, Person) else None)
     if isinstance(label, Person) and label.size != size:
         theirs = f"{label.size[0]} x {label.size[1]}"
         raise Wrong(f"{item.image}: {size[0]} x {size[1]} pixels, but its annotations say {theirs}", "sizes differ")
     return Sample(picture, label, size)
 
 
-def opened(path: Path, side: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The RGB image in a file, and its width and height there; Wrong if it is none."""
+def opened(
+    path: Path, side: int | None = None, labelled: tuple[int, int] | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The RGB image in a file as viewers show it, and its width and height; Wrong if it is none.
+
+    A camera may store it turned, and say so (EXIF). It is turned back, but for one whose label is of the size
+    `labelled` that it is stored in: that was drawn on the pixels as they lie.
+    """
     with _file(path) as picture:
-        size = picture.size
+        size, turned = picture.size, _orientation(picture)
+        upright = size[::-1] if turned in SIDEWAYS else size
+        as_stored = turned not in BACK or (labelled == size and labelled != upright)
         if picture.mode[0] in "IF":  # Pillow would cut off all that is above 255
             said = f"{path}: 8 bits a channel are needed, but this image has more ({picture.mode}); convert it"
             raise Wrong(said, "more than 8 bits")
         if side is not None:
             picture.draft("RGB", (FINER * side, FINER * side))
-        return picture.convert("RGB"), size
+        if as_stored:
+            return picture.convert("RGB"), size
+        return picture.convert("RGB").transpose(BACK[turned]), upright
+
+
+def _orientation(picture: Image.Image) -> int:
+    """As EXIF has it; 1, upright, where it says nothing that can be read: the pixels may be good for all that."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
 
 
 @contextmanager
@@ -158,13 +188,13 @@ def posed(
     return tensor_of(pixels), torch.from_numpy(points)
 
 
-def each(items: Sequence[Item], look: Callable[[Item], Result]) -> list[Result | Wrong]:
+def each(items: Sequence[Thing], look: Callable[[Thing], Result]) -> list[Result | Wrong]:
     """What `look` finds in each of the items, or what is wrong with it. Pillow decodes on all cores.
 
     Whoever waits for longer than a few seconds is shown how far it is.
     """
 
-    def told(item: Item) -> Result | Wrong:
+    def told(item: Thing) -> Result | Wrong:
         try:
             return look(item)
         except Wrong as error:

@@ -63,12 +63,12 @@ def some(items: Iterable[Item], root: Path, count: int, seed: int) -> tuple[Item
 def digest_of(what: object, root: Path, train: Sequence[Item], val: Sequence[Item], *, times: bool = False) -> str:
     """16 hexadecimal digits of `what`, the files' names and sizes, and the sides they are on; of their times if asked.
 
-    Equal data has it wherever it lies.
+    Of persons also of what is annotated: one file holds them all. Equal data has it wherever it lies.
     """
     content = hashlib.sha256(json.dumps(what).encode())
     for side in (train, val):
         for item in side:
-            content.update(f"{number_of(item)}\n".encode())
+            content.update(_of_person(item.label) if isinstance(item.label, Person) else b"0\n")
             for file in files_of(item):
                 facts = file.stat()
                 when = f" {facts.st_mtime_ns}" if times else ""
@@ -85,6 +85,10 @@ def files_of(item: Item) -> list[Path]:
 def number_of(item: Item) -> int:
     """What tells apart the items of one image."""
     return item.label.number if isinstance(item.label, Person) else 0
+
+
+def _of_person(label: Person) -> bytes:
+    return f"{label.number} {label.box} {label.size} {label.points.tolist()}\n".encode()
 
 
 def _class(item: Item) -> object:
