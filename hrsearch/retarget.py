@@ -11,6 +11,7 @@ from hrsearch.cost import cost, device_of, measure, peak_memory, reference_time
 from hrsearch.cost.latency import device_name
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.plugins import load_plugins
+from hrsearch.proxy.learning import memory_watched
 from hrsearch.runner import Measure
 from hrsearch.search.ledger import noting
 from hrsearch.study import Record, Trial, read_study
@@ -86,16 +87,17 @@ def _results(
         image = _image(record, arch, how)
         network = build(arch, classes=classes)
         try:
-            latency = measure(
-                network,
-                image,
-                how.engine,
-                batch=how.batch,
-                threads=how.threads,
-                seconds=how.seconds,
-                reference_ms=reference_ms,
-            )
-            memory = _memory(trial, network, image, how)
+            with memory_watched():
+                latency = measure(
+                    network,
+                    image,
+                    how.engine,
+                    batch=how.batch,
+                    threads=how.threads,
+                    seconds=how.seconds,
+                    reference_ms=reference_ms,
+                )
+                memory = _memory(trial, network, image, how)
         except CandidateFailed as error:
             yield trial, {"reason": str(error)}
         else:

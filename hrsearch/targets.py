@@ -40,7 +40,9 @@ def on_target(record: Record, target: str) -> Record:
     limits = [str(limit) for limit in record.limits if limit.objective != "latency"]
     runner = record.attributes.get("runner") or {}
     measure = {key: known[target].get(key, value) for key, value in runner.get("measure", {}).items()}
-    attributes = {**record.attributes, "limits": limits, "runner": {**runner, "measure": measure}}
+    # The proxy of a network with an image size of its own is zoomed by what was usual in the search: see `export`.
+    runners = {"runner": {**runner, "measure": measure}, "runner_of_search": runner}
+    attributes = {**record.attributes, "limits": limits, **runners}
     return dataclasses.replace(record, name=f"{record.name} on {target}", attributes=attributes, trials=trials)
 
 

@@ -2,13 +2,20 @@
 
 import json
 import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
+import onnxruntime
 import pytest
+import torch
+import yaml
 from inside import Done, inside
+from torch import nn
 
 import hrsearch
-from hrsearch.errors import InputError
+from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.registry import ENGINES
 from hrsearch.runner import Measure
 from hrsearch.study import Record, read_study
 from hrsearch.targets import key_of, on_target, targets_of
@@ -126,6 +133,50 @@ def test_a_board_that_fails_is_told_and_asked_again_later(home: Path) -> None:
     assert done.returncode == 0
     assert done.stderr.count("ZeroDivisionError") == 3
     assert not on_target(record_in(home), "broken").trained
+
+
+def test_a_network_that_does_not_fit_costs_no_other_its_latency(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = count(1)
+
+    def tight(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
+        if next(turns) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        run: Callable[[], object] = ENGINES["eager"](network, example)
+        return run
+
+    monkeypatch.setitem(ENGINES._entries, "tight", tight)
+    study = hrsearch.Study(home / "studies" / "space", "")
+    study.measure(Measure(engine="tight", image=(32, 32), seconds=0.1))
+    record = record_in(home)
+    first, _, last = (trial.number for trial in record.trained)
+    assert [trial.number for trial in on_target(record, "tight-32x32").trained] == [first, last]
+    reasons = [value.get("reason", "") for key, value in record.attributes.items() if "tight-32x32:" in key]
+    assert [reason for reason in reasons if reason] == [
+        "out of memory (CUDA out of memory. Tried to allocate 20.00 GiB.)"
+    ]
+
+
+def test_what_onnxruntime_refuses_is_a_failed_network() -> None:
+    """Its exceptions have no base of their own; it has no convolution in double precision."""
+    with pytest.raises(CandidateFailed, match=r"onnxruntime cannot run it: .*NOT_IMPLEMENTED"):
+        ENGINES["onnx"](nn.Conv2d(3, 8, 3).double(), torch.zeros(1, 3, 8, 8, dtype=torch.float64))
+
+
+def test_a_network_of_its_own_size_is_exported_as_it_was_timed_there(tmp_path: Path) -> None:
+    """It is trained at the ratio of the search, and deployed at the size that was timed on the target."""
+    (tmp_path / "space.yaml").write_text(SPACE.replace("net:\n", "net:\n  image: 32\n"))
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    for words in (
+        ("run", "space.yaml", "--runner", "runner.yaml", "--budget", "1"),
+        ("measure", "space", "--image", "128x64", "--name", "tall"),
+        ("export", "space", "--on", "tall", "--to", "there", "--format", "onnx"),
+    ):
+        done = inside(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "there/train.yaml").read_text())["zoom"] == [0.5, 0.5]
+    model = onnxruntime.InferenceSession(tmp_path / "there/model.onnx", providers=["CPUExecutionProvider"])
+    timed = json.loads((tmp_path / "there/numbers.json").read_text())["latency"]["image"]
+    assert (model.get_inputs()[0].shape[2:], timed) == ([64, 32], [64, 32])
 
 
 def test_targets_are_read_from_python(home: Path) -> None:

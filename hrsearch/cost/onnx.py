@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from hrsearch.errors import CandidateFailed, InputError
+from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
 from hrsearch.registry import ENGINES
 
 OPSET = 17  # the first with layer norms
@@ -29,13 +29,27 @@ def onnx(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(onnx_of(network, example), options, providers=["CPUExecutionProvider"])
+    model = onnx_of(network, example)
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base of their own
+        raise _refused(error) from error
     feed = {session.get_inputs()[0].name: example.numpy()}
 
     def run() -> object:
-        return session.run(None, feed)
+        try:
+            return session.run(None, feed)
+        except Exception as error:
+            raise _refused(error) from error
 
     return run
+
+
+def _refused(error: Exception) -> CandidateFailed:
+    """What onnxruntime says when it cannot load or run a network, in one line; that memory ran out is known by it."""
+    words = " ".join(str(error).split())[:200]
+    kind = OutOfMemory if "allocate" in words or "bad_alloc" in words else CandidateFailed
+    return kind(f"onnxruntime cannot run it: {words}")
 
 
 def onnx_of(network: nn.Module, example: torch.Tensor | list[torch.Tensor], *, any_batch: bool = False) -> bytes:

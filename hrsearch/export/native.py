@@ -136,7 +136,8 @@ def _mapping(record: Record, key: str) -> Any:
 
 def _proxy(record: Record, arch: Arch) -> Proxy:
     try:
-        return proxy_of(Runner.model_validate(record.attributes["runner"]), arch)
+        runner = record.attributes.get("runner_of_search") or record.attributes["runner"]
+        return proxy_of(Runner.model_validate(runner), arch)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise InputError(f"study {record.name!r} was made by another hrsearch: it does not know {key}") from None

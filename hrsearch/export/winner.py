@@ -59,9 +59,10 @@ class Winner:
 
     @property
     def image(self) -> tuple[int, int]:
-        """Height and width that it is deployed at, pixels."""
+        """Height and width that it is deployed at, pixels: those that it was timed at, where it was."""
+        timed = (self.trial.attributes.get("latency") or {}).get("image")
         usual = self.record.attributes.get("runner", {}).get("measure", {}).get("image") or Measure().image
-        height, width = self.arch.image or usual
+        height, width = timed or self.arch.image or usual
         return height, width
 
     @property
