@@ -41,6 +41,7 @@ proxy: {image: 32, batch: 8, steps: 4, warmup: 1, train_images: 64, val_images: 
 measure: {image: [64, 64], seconds: 0.2}
 engine: {kind: processes, workers: 2, timeout_s: 120}
 """
+LAPTOP = Path(__file__).parents[1] / "reports/hrvit-laptop"
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 QUIET = {"run", "plan", "report", "measure", "calibrate", "finalize", "export", "train"}  # those that take a while
 
@@ -186,6 +187,10 @@ def test_a_report_is_written_again(home: Path) -> None:
         (["run"], "Missing argument 'SPACE'; see hrsearch run --help"),
         (["rnu"], "Did you mean 'run'? see hrsearch --help"),
         (["schema", "runer"], "did you mean 'runner'?"),
+        (["run", "hrvit", "--runner", "smoke", "--name", "/dev/null/study"], "/dev/null/study: not a directory; give"),
+        (["export", str(LAPTOP), "--to", "/dev/null/winner"], "/dev/null/winner: not a directory; give another place"),
+        (["report", str(LAPTOP), "--to", "."], ".: is a folder; give a file, such as report.html"),
+        (["compare", str(LAPTOP), str(LAPTOP), "--to", ".."], "..: is a folder; give a file, such as ../report.html"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

@@ -1,5 +1,6 @@
 """The command line. Every command loads what it needs and nothing more."""
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from hrsearch.errors import InputError, is_disk_full
 
 __all__ = ["app", "image_of", "main", "networks", "searching", "setup", "studies", "training"]
 
+# What the system says to a path that may not, or cannot, be written or read: the person has given it.
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 AFTER_FULL_DISK = "nothing finished is lost: make room, and the same command goes on"
 
 
@@ -29,11 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        if not is_disk_full(error):
+        where = error.filename2 or error.filename
+        if is_disk_full(error):
+            print(f"hrsearch: {where or 'the disk'}: no room left; {AFTER_FULL_DISK}", file=sys.stderr)
+            sys.exit(1)
+        if error.errno not in REFUSED or not where:
             raise
-        where = error.filename or "the disk"
-        print(f"hrsearch: {where}: no room left; {AFTER_FULL_DISK}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(_told(InputError(f"{where}: {(error.strerror or 'cannot be used').lower()}; give another place")))
     sys.exit(code or 0)
 
 

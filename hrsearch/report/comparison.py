@@ -7,7 +7,7 @@ from hrsearch.compare import Comparison, Side, cells_of
 from hrsearch.objective import Objective, readable
 from hrsearch.report.figures import Axis, Chart, Trace
 from hrsearch.report.markup import Markup, element, figure_place, sign
-from hrsearch.report.page import document, written
+from hrsearch.report.page import document, make_room, written
 from hrsearch.report.points import FORMS
 from hrsearch.report.words import TITLES
 
@@ -20,7 +20,7 @@ MARKS = 6  # colours that are told apart; the seventh study has the first one's 
 
 def write_comparison(found: Comparison, path: Path) -> Path:
     """Write the page to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_room(path)
     figures = dict(_figures(found))
     title = _headline(found)
     main = element(

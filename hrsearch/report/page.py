@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
+from hrsearch.errors import InputError
 from hrsearch.report.elsewhere import figures_of
 from hrsearch.report.figures import COLOURS, FIGURES, Figure
 from hrsearch.report.headline import headline
@@ -38,7 +39,7 @@ POLICY = (
 
 def write_report(record: Record, path: Path) -> Path:
     """Write the study's report to `path`, and `trials.csv` beside it. A reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_room(path)
     written(path.with_name("trials.csv"), record.table().to_csv(index=False))
     written(path, page(record))
     return path
@@ -91,6 +92,13 @@ def _version(record: Record) -> str:
 
 def _resource(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
+
+
+def make_room(path: Path) -> None:
+    """Make the folder that a page will lie in; an InputError if a folder lies where the page would."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file, such as {path / 'report.html'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def written(path: Path, text: str) -> None:
