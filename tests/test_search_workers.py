@@ -5,13 +5,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
-from toy_search import Toy, judgement, rows_of, rungs_called, search
+from toy_search import SPACE, Toy, judgement, rows_of, rungs_called, search
 
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import CandidateFailed
+from hrsearch.errors import CandidateFailed, NothingFits
 from hrsearch.registry import WORKERS
 from hrsearch.search import claims
 from hrsearch.search.engines.setup import Setup
@@ -62,6 +63,51 @@ def test_one_blow_to_all_workers_does_not_end_a_search(tmp_path: Path, many: dic
 
     said = search(tmp_path / "many", 130, struck, sampler="random", engine=many)
     assert said.startswith("130 of 130 candidates are done: 30 trained, 100 failed")
+
+
+LAWFUL = SPACE.replace("width1: [8, 16, 24, 32]", "width1: [8]")  # no draw breaks its requirement
+REFUSED = Judgement({"outcome": "refused", "reason": "memory<=1M does not hold"})
+
+
+def test_endless_refusal_ends_a_search_in_which_some_always_run(
+    tmp_path: Path, many: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "MOST_REFUSED", 15)
+    begun = [Event() for _ in range(1000)]
+
+    def refused(candidate: Candidate) -> Judgement:
+        begun[candidate.number].set()
+        if candidate.number % 5 == 0:  # until another like it runs, which at the end none does
+            begun[candidate.number + 5].wait(0.5)
+        return REFUSED
+
+    with pytest.raises(NothingFits, match=r"^\d+ proposals in a row were refused, the last one: memory<=1M does not"):
+        search(tmp_path / "many", 8, refused, LAWFUL, sampler="random", engine=many | {"workers": 4})
+    trials = read_study(tmp_path / "many").trials
+    assert {trial.state for trial in trials} == {"refused"}
+    assert 15 <= len(trials) < 15 + 4
+
+
+def test_a_candidate_that_is_trained_in_the_end_ends_a_row_of_refusals(
+    tmp_path: Path, many: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many were refused while it was."""
+    monkeypatch.setattr(claims, "MOST_REFUSED", 15)
+    begun = [Event() for _ in range(1000)]
+
+    def judged(candidate: Candidate) -> Judgement:
+        begun[candidate.number].set()
+        if candidate.number != 8:
+            return REFUSED
+        begun[15].wait(10.0)
+        time.sleep(0.2)
+        return judgement(candidate)
+
+    with pytest.raises(NothingFits, match="proposals in a row were refused"):
+        search(tmp_path / "many", 8, judged, LAWFUL, sampler="random", engine=many | {"workers": 2})
+    states = [trial.state for trial in read_study(tmp_path / "many").trials]
+    assert (states.count("trained"), states[8]) == (1, "trained")
+    assert len(states[9:]) >= 15
 
 
 def test_many_workers_are_fed_at_once_within_the_budget(

@@ -224,12 +224,12 @@ class Claims:
         return None
 
     def _proposed(self, trials: Sequence[FrozenTrial], wanted: int) -> FrozenTrial | None:
-        refusals = refused_in_a_row(trials)
-        if refusals >= MOST_REFUSED:
-            last = trials[-1].user_attrs["reason"]
-            self.end = Ending(
-                f"{refusals:,} proposals in a row were refused, the last one: {last}; loosen that", True, True
-            )
+        refused = refused_in_a_row(trials)
+        if len(refused) >= MOST_REFUSED:
+            if not any(map(_is_fresh, self.active(trials))):  # one that is trained yet would have ended the row
+                last = refused[0].user_attrs["reason"]
+                told = f"{len(refused):,} proposals in a row were refused, the last one: {last}; loosen that"
+                self.end = Ending(told, is_error=True, fits_nothing=True)
             return None
         if is_between_generations(trials, self._plan.how):
             return None

@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import optuna
@@ -137,8 +137,9 @@ def _is_control(trials: Sequence[FrozenTrial], how: How, ahead: int) -> bool:
 
     Where limits are so tight that random draws do not keep them, the sampler takes over.
     """
-    number = len(trials) - refused_in_a_row(trials)
-    was_refused = not ahead and any("arm" in trial.user_attrs for trial in trials[number:])
+    refused = list(takewhile(_was_refused, reversed(trials)))
+    number = len(trials) - len(refused)
+    was_refused = not ahead and any("arm" in trial.user_attrs for trial in refused)
     if how.sampler == "random" or was_refused:
         return False
     return seed_of(how.seed, number + ahead, "arm") < how.control * 2**32
@@ -162,14 +163,18 @@ def is_between_generations(trials: Sequence[FrozenTrial], how: How) -> bool:
     return running > 0 and judged < population_of(how.budget) <= judged + running
 
 
-def refused_in_a_row(trials: Sequence[FrozenTrial]) -> int:
-    """How many proposals at the end of the study were refused before training, one after the other."""
-    count = 0
-    for trial in reversed(trials):
-        if trial.user_attrs.get("outcome") != "refused" or is_spent(trial.user_attrs):
-            break
-        count += 1
-    return count
+def refused_in_a_row(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The newest proposals that were refused before training, one after the other, the newest first.
+
+    What has not been judged yet is passed over: where several workers search, that is nearly always the newest.
+    """
+    judged = (trial for trial in reversed(trials) if trial.state.is_finished() or is_spent(trial.user_attrs))
+    return list(takewhile(_was_refused, judged))
+
+
+def _was_refused(trial: FrozenTrial) -> bool:
+    """Whether it was refused before training, which costs no budget."""
+    return trial.user_attrs.get("outcome") == "refused" and not is_spent(trial.user_attrs)
 
 
 def _control(space: Space, seen: set[str], seed: int, counting: Counting) -> Proposal | None:
