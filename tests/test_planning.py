@@ -20,7 +20,7 @@ from hrsearch.runner import Proxy
 from hrsearch.search.clock import PREFIX, covered
 from hrsearch.search.remaining import is_over, seconds_left
 from hrsearch.space import load_arch, load_space
-from hrsearch.study import Record, Trial, read_study
+from hrsearch.study import Record, State, Trial, read_study
 
 RUNNER = """
 proxy: {data: six_digits, image: 32, batch: 4, steps: 4, warmup: 1, train_images: 16, val_images: 8}
@@ -56,6 +56,7 @@ def test_what_waits_at_a_rung_goes_on_waiting_when_the_hours_are_spent(tmp_path:
     search(tmp_path, 12, Toy(0.2), hours=1 / 3600, sampler="random", rungs=(10, 30))
     assert {trial.state for trial in judged(tmp_path)} <= {"waiting", "trained"}
     assert "waiting" in {trial.state for trial in judged(tmp_path)}
+    assert is_over(read_study(tmp_path))
     search(tmp_path, 12, hours=1, sampler="random", rungs=(10, 30))
     assert {trial.state for trial in judged(tmp_path)} == {"stopped", "trained"}
 
@@ -94,7 +95,9 @@ def test_published_networks_count_and_take_their_time() -> None:
     assert Forecast((), 2, 36.0, None, 0.1, (360.0, 720.0)).candidates == 2
 
 
-def climbed(judged: int, gone_on: int, attributes: Mapping[str, Any] | None = None, *, running: int = 0) -> Record:
+def climbed(
+    judged: int, gone_on: int, attributes: Mapping[str, Any] | None = None, *, running: int = 0, waiting: int = 0
+) -> Record:
     """A study of so many candidates that took 10 s to their first rung, and 20 s more if they went on to the second."""
     first, second = {"seconds": 8.0}, {"seconds": 20.0}
     trials = []
@@ -102,7 +105,8 @@ def climbed(judged: int, gone_on: int, attributes: Mapping[str, Any] | None = No
         went = number < gone_on
         known = {"score": {}, "rungs": [first, second] if went else [first], "seconds": 30.0 if went else 10.0}
         trials.append(Trial(number, "trained" if went else "stopped", {}, known, (), None, None))
-    trials += [Trial(judged + number, "running", {}, {}, (), None, None) for number in range(running)]
+    unfinished: list[State] = ["running"] * running + ["waiting"] * waiting
+    trials += [Trial(judged + place, state, {}, {}, (), None, None) for place, state in enumerate(unfinished)]
     runner = {"proxy": {"steps": 30, "rungs": [10], "warmup": 1}, "search": {"eta": 3}}
     return Record("toy", Path("toy"), {"runner": runner, "budget": 30, **(attributes or {})}, tuple(trials))
 
@@ -132,7 +136,12 @@ def test_a_study_is_over_when_nothing_is_left_to_do() -> None:
     assert is_over(climbed(30, 9))
     assert not is_over(climbed(29, 9))
     assert not is_over(climbed(30, 9, running=1))
-    assert is_over(climbed(5, 1, {"budget": None, "hours": 0.1, "session:a": [0.0, 360.0]}))
+    assert not is_over(climbed(30, 9, waiting=1))
+    late = {"budget": None, "hours": 0.1, "session:a": [0.0, 360.0]}
+    assert is_over(climbed(5, 1, late))
+    assert is_over(climbed(5, 1, late, waiting=1))
+    assert not is_over(climbed(5, 1, late, waiting=1, running=1))
+    assert not is_over(climbed(5, 1, late | {"hours": 0.2}, waiting=1))
 
 
 def test_plan_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

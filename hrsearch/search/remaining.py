@@ -27,13 +27,17 @@ def seconds_left(record: Record, workers: int) -> float | None:
 
 
 def is_over(record: Record) -> bool:
-    """Whether nothing runs or waits any more and the budget or the hours are spent."""
+    """Whether nothing runs any more and the hours are spent, or the budget, and nothing waits that may be sent on.
+
+    What waits at a rung when the hours are spent goes on waiting.
+    """
     budget, hours = record.attributes.get("budget"), record.attributes.get("hours")
-    if any(trial.state in ("running", "waiting") for trial in record.trials):
+    states = {trial.state for trial in record.trials}
+    if "running" in states:
         return False
     done = sum(is_spent(trial.attributes) for trial in record.trials)
     late = hours is not None and _searched(record) >= hours * 3600
-    return late or (budget is not None and done >= budget)
+    return late or (budget is not None and done >= budget and "waiting" not in states)
 
 
 def seconds_of_work(record: Record) -> float | None:
