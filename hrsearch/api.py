@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -116,12 +117,7 @@ class Asked:
     command: str | None = None
 
     def __post_init__(self) -> None:
-        if self.budget is None and self.hours is None:
-            raise InputError("a search needs an end: a budget of candidates, hours, or both")
-        if self.budget is not None and self.budget < 1:
-            raise InputError(f"budget: at least 1 candidate, but got {self.budget}")
-        if self.hours is not None and not self.hours > 0:
-            raise InputError(f"hours: more than none, but got {self.hours:g}")
+        _check_end(self.budget, self.hours)
 
 
 def search(
@@ -193,7 +189,8 @@ def plan(
     on_timed: "Callable[[Timed], object]" = lambda timed: None,
 ) -> "Forecast":
     """What a search will take here: three candidates are timed, the engine's workers as busy as a search makes them,
-    and the published networks; `on_timed` is told of each."""
+    and the published networks; `on_timed` is told of each. What `Asked` refuses is an InputError here, too."""
+    _check_end(budget, hours)
     from hrsearch.cost import reference_time
     from hrsearch.planning import Trying, forecast
     from hrsearch.proxy import proxy_data
@@ -255,6 +252,16 @@ def versions() -> dict[str, str]:
 
     packages = ("hrsearch", "torch", "optuna", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{package: version_of(package) for package in packages}}
+
+
+def _check_end(budget: int | None, hours: float | None) -> None:
+    """An InputError for a search without an end, or with one that lies behind it."""
+    if budget is None and hours is None:
+        raise InputError("a search needs an end: a budget of candidates, hours, or both")
+    if budget is not None and budget < 1:
+        raise InputError(f"budget: at least 1 candidate, but got {budget}")
+    if hours is not None and not 0 < hours < math.inf:
+        raise InputError(f"hours: more than none and finite, but got {hours:g}")
 
 
 def _judging(asked: Asked, classes: int, reference_ms: float) -> "Judging":

@@ -1,5 +1,6 @@
 """Hours as a bound of a search, and what a search will take."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from hrsearch import api, planning
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
-from hrsearch.runner import Proxy
+from hrsearch.runner import Proxy, load_runner
 from hrsearch.search.clock import PREFIX, covered
 from hrsearch.search.remaining import is_over, seconds_left
 from hrsearch.space import load_arch, load_space
@@ -66,6 +67,12 @@ def test_a_search_needs_an_end(tmp_path: Path) -> None:
         api.search("hrvit", "smoke", None, name=str(tmp_path / "study"))
     with pytest.raises(InputError, match="hours: more than none"):
         api.search("hrvit", "smoke", None, hours=0.0, name=str(tmp_path / "study"))
+    space, runner = load_space("hrvit"), load_runner("smoke")
+    for hours in (math.inf, math.nan):
+        with pytest.raises(InputError, match=f"hours: more than none and finite, but got {hours}"):
+            api.Asked(space, runner, tmp_path / "study", None, hours)
+    with pytest.raises(InputError, match="needs an end"):
+        api.plan(space, runner)
 
 
 def test_steps_of_a_candidate_in_the_mean() -> None:
@@ -156,6 +163,28 @@ def test_plan_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert re.search(r"^published networks, first and in full: \d+ s$", done.stdout, re.MULTILINE)
     assert re.search(r"1 hours: about [\d,]+ candidates, .*; begun now it ends", done.stdout)
     assert "4/4" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("--budget", "0"), "budget: at least 1 candidate, but got 0"),
+        (("--budget", "5", "--hours", "0"), "hours: more than none and finite, but got 0"),
+        (("--hours", "-1"), "hours: more than none and finite, but got -1"),
+        (("--hours", "nan"), "hours: more than none and finite, but got nan"),
+        (("--hours", "inf"), "hours: more than none and finite, but got inf"),
+    ],
+)
+def test_plan_refuses_what_a_run_does_before_it_times_anything(
+    asked: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "DRAWS", 2)
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    done = inside(tmp_path, "plan", "space.yaml", "--runner", "runner.yaml", *asked)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"hrsearch: {message}\n")
+    assert "1/3" not in done.stderr
 
 
 def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
