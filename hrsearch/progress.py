@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hrsearch import api
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
-from hrsearch.report.words import duration
+from hrsearch.report.words import duration, study_argument
 from hrsearch.runner import Measure, Runner
 from hrsearch.search.driver import Event
 from hrsearch.search.remaining import is_over, seconds_left
@@ -146,7 +146,7 @@ def searched(asked: api.Asked) -> Told:
     progress.report()
     record = study.record
     front = [f"  {described(trial)}" for trial in study.front()[:10]]
-    lines = [study.ending, *front, *_next(asked.folder / "report.html", asked.folder.name)]
+    lines = [study.ending, *front, *_next(asked.folder / "report.html", record)]
     return lines, json_of(record) | {"ending": study.ending}
 
 
@@ -186,10 +186,11 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:
         if bar:
             bar.close()
     write_report(read_study(folder), folder / "report.html")
-    there = on_target(read_study(folder), target)
+    record = read_study(folder)
+    there = on_target(record, target)
     head = f"{len(there.trained)} networks measured on {target}; the front there:"
     front = [f"  {described(trial)}" for trial in there.front()[:10]]
-    lines = [head, *front, *_next(folder / "report.html", f"{study} --on {target}")]
+    lines = [head, *front, *_next(folder / "report.html", record, f" --on {target}")]
     return lines, json_of(there) | {"on": target}
 
 
@@ -233,7 +234,7 @@ def finalized(study: str, *, seeds: int, times: int, most: int | None) -> Told:
     ]
     found = [one | {"on_front": odds[one["trial"]]} for one in confirmed]
     told = {"confirmed": found, "lucky": [trial.number for trial in dropped], "report": str(path)}
-    return [*lines, *_next(path, study)], told
+    return [*lines, *_next(path, record)], told
 
 
 def _say_how_long(seconds: float) -> None:
@@ -324,8 +325,9 @@ def _figures(trial: Trial) -> dict[str, Any]:
     return {"trial": trial.number, **{name: value for name, value in known.items() if value is not None}}
 
 
-def _next(report: Path, study: str) -> list[str]:
-    return [f"report:  {report}", f"winner:  hrsearch export {study} --pick knee --to winner/"]
+def _next(report: Path, record: Record, there: str = "") -> list[str]:
+    """The report, and the command that exports a winner of the study, as it is `there`."""
+    return [f"report:  {report}", f"winner:  hrsearch export {study_argument(record)}{there} --pick knee --to winner/"]
 
 
 def _say(bar: "tqdm[Any]", line: str) -> None:

@@ -101,6 +101,15 @@ def test_a_finished_search_says_so(home: Path) -> None:
     assert "6 of 6 candidates are done" in done.stdout
 
 
+def test_what_a_search_says_to_do_next_finds_a_study_of_any_folder(home: Path) -> None:
+    shutil.copytree(home / "studies/tiny", home / "out/my study")
+    asked = ("run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "6", "--name", "out/my study")
+    [said] = re.findall(r"^winner:  hrsearch (.*)$", inside(home, *asked).stdout, re.MULTILINE)
+    assert said == "export 'out/my study' --pick knee --to winner/"
+    done = inside(home, *shlex.split(said)[:-1], "next")
+    assert done.returncode == 0, done.stderr
+
+
 def test_another_protocol_is_another_study(home: Path) -> None:
     (home / "longer.yaml").write_text(RUNNER.replace("steps: 4", "steps: 5"))
     done = inside(home, "run", "tiny.yaml", "--runner", "longer.yaml", "--budget", "6")
