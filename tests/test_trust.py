@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from hrsearch.proxy.data import load_dataset
 from hrsearch.ranking import Estimate, Values, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.report.trust import trust_card
 from hrsearch.retrain import Done, calibrate, finalize
-from hrsearch.retrain.calibrate import choose
+from hrsearch.retrain.calibrate import choose, step_seconds
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
 from hrsearch.search.ledger import noting
 from hrsearch.storage import locked
@@ -36,6 +37,7 @@ from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
 from hrsearch.trust.card import Row, quarters, verdict_of
 from hrsearch.trust.confirmed import chances, lucky, spread_of, student
+from hrsearch.trust.repeats import CALIBRATION, key_of
 from hrsearch.trust.words import json_of, lines_of, title_of
 
 SPACE = """
@@ -369,6 +371,29 @@ def test_what_is_trained_before_an_interruption_is_kept(home: Path) -> None:
     assert left[1:] == [0.0]  # all are known
     assert not set(later) & set(seen)
     assert study.calibrate(4, 3).networks == 4
+
+
+def test_seeds_that_nobody_asks_for_take_no_time_off(home: Path, tmp_path: Path) -> None:
+    """What was trained with other seeds is no training that is spared."""
+    shutil.copytree(home / "studies" / "space", tmp_path / "study")
+    record = read_study(tmp_path / "study")
+    chosen = choose(record, 4)
+    known = {0: chosen[:2], 1: chosen, 2: chosen}
+    note = noting(record.folder)
+    note({key_of(CALIBRATION, 7, one.number, seed): {"value": 0.5} for seed in known for one in known[seed]})
+
+    def tell(seconds: float) -> None:
+        left.append(seconds)
+        raise KeyboardInterrupt  # nothing need be trained
+
+    left: list[float] = []
+    for seeds in (1, 3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(record.folder, 4, 7, seeds, on_start=tell)
+    steps = 7 * record.attributes["runner"]["proxy"]["steps"]
+    once = [steps * sum(map(step_seconds, trials)) for trials in (chosen[2:], chosen)]
+    assert left == pytest.approx([once[0], once[0], once[0] + once[1]])
+    assert once[0] > 0
 
 
 def test_bad_questions_are_one_line(home: Path) -> None:

@@ -38,8 +38,8 @@ def calibrate(
         ZERO_COST[kind]  # a wrong name is told before anything is trained
     known = scores_of(record, CALIBRATION, times)
     chosen = sorted(choose(record, count, known), key=step_seconds, reverse=True)  # no long one is left for the end
-    steps = how.runner.proxy.steps
-    on_start(sum(steps * step_seconds(trial) * (seeds - len(known.get(trial.number, ()))) for trial in chosen))
+    missing = [trial for trial in chosen for seed in range(seeds) if seed not in known.get(trial.number, {})]
+    on_start(sum(how.runner.proxy.steps * step_seconds(trial) for trial in missing))
     jobs = (job_of(record, trial, CALIBRATION, times, seed) for seed in range(seeds) for trial in chosen)
     results = done_jobs(record, how, jobs, on_done)
     for kind in zero_cost:
