@@ -226,8 +226,18 @@ def _space(document: Document, asked: str | None = None) -> Space:
         raise document.error(("net", "head"), f"{own}; give heads: one per task, or none for the default")
     template.head(task)  # read now, so that a missing one is told before anything starts
     space = Space(document, task, knobs, require)
-    _ = space.known  # read now, so that a wrong name is told before anything starts
+    # Read now, so that a wrong name is told before anything starts.
+    _check_names(document, [name for name, _ in space.known])
     return space
+
+
+def _check_names(document: Document, known: Sequence[str]) -> None:
+    """Refuse a published network by whose name another one goes: a study would judge the first alone."""
+    for index, name in enumerate(known):
+        first = known.index(name)
+        if first < index:
+            said = f"{name!r} is the name of known[{first}], too: networks are called after their files; rename one"
+            raise document.error(("known", index), said)
 
 
 def _task(document: Document, asked: str | None = None) -> str:

@@ -1,9 +1,11 @@
 # ruff: noqa: E501  (each case of the tables is one line)
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hrsearch.arch import Arch
+from hrsearch.document import shipped
 from hrsearch.errors import InputError
 from hrsearch.space import Knob, Space, load_arch, load_space
 
@@ -164,6 +166,16 @@ def test_a_network_has_no_knobs(tmp_path: Path) -> None:
     path.write_text(SMALL)
     with pytest.raises(InputError, match="a network has no knobs"):
         load_arch(path)
+
+
+def test_known_networks_have_names_of_their_own(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "net.yaml" for folder in ("a", "b")]
+    for path, name in zip(paths, ("hrvit_b1", "hrvit_b2"), strict=True):
+        path.parent.mkdir()
+        shutil.copy(shipped("spaces/nets", name), path)
+    text = changed("task: segment", f"task: segment\nknown:\n  - hrvit_b1\n  - {paths[0]}\n  - {paths[1]}")
+    with pytest.raises(InputError, match=r"^space.yaml:6: known\[2\]: 'net' is the name of known\[1\], too: "):
+        Space.parse(text)
 
 
 def test_shipped_spaces_load_and_know_their_networks() -> None:
