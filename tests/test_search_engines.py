@@ -123,6 +123,33 @@ def test_jobs_that_end_for_good(
 
 
 @pytest.mark.usefixtures("at_once")
+def test_a_cluster_that_does_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hrsearch.search.engines import slurm
+
+    monkeypatch.setattr(slurm, "POLL_S", 0.1)
+    monkeypatch.setattr(slurm, "REAP_S", 0.3)
+    toy_slurm.install(tmp_path / "slurm", [], monkeypatch)
+    away = tmp_path / "slurm" / "away"
+    away.touch()
+    executor = engine_of(Engine(kind="slurm", workers=1), Setup(folder=tmp_path / "study"))
+    try:
+        added = executor.submit(work.add, 2, second=3)
+        assert until(lambda: bool(caplog.messages), 30.0)
+        time.sleep(0.5)  # and is asked again, of which nothing more is told
+        away.unlink()
+        assert added.result(30.0) == 5
+        assert caplog.messages == ["1 of 1 jobs cannot be looked at (KeyError: 'JobID'); that is tried again"]
+    finally:
+        away.touch()
+        left = executor.submit(work.add, 2)
+        executor.shutdown(cancel_futures=True)
+    with pytest.raises(CandidateFailed, match="the search was stopped"):
+        left.result(0.0)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_jobs_end_with_a_killed_driver_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hrsearch.search.engines import slurm
 

@@ -25,6 +25,11 @@ done
 exec "$@"
 """,
     "sacct": """
+if [ -e away ]; then
+    echo "sacct: error: slurmdbd:"
+    echo "Connection refused"
+    exit
+fi
 echo "JobID|State|NodeList"
 for job in job-*; do echo "${job#job-}|$(cat "$job")|"; done
 """,
@@ -35,7 +40,10 @@ echo "$1" >> cancelled
 
 
 def install(folder: Path, fates: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the commands into `folder` and it into the PATH; the first jobs end with these states, others run."""
+    """Put the commands into `folder` and it into the PATH; the first jobs end with these states, others run.
+
+    While a file `away` lies in the folder, sacct answers with words instead of a table.
+    """
     folder.mkdir()
     (folder / "fates").write_text("".join(f"{fate}\n" for fate in fates))
     (folder / "cancelled").touch()

@@ -19,6 +19,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from hrsearch.errors import CandidateFailed, InputError, OutOfMemory, is_disk_full
 from hrsearch.search.engines.setup import MOST_LOSSES, Elsewhere, Setup, Workers
 
+LOG = logging.getLogger(__name__)
+
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -72,7 +74,7 @@ class Slurm(Workers):
             for job in jobs:
                 job.cancel(check=False)
             deadline = time.monotonic() + REAP_S
-            while time.monotonic() < deadline and not all(job.done() for job in jobs):
+            while time.monotonic() < deadline and not all(map(_is_over, jobs)):
                 time.sleep(0.05)
         while wait and self._runs and not cancel_futures:
             self._ended.wait(POLL_S)
@@ -103,15 +105,32 @@ class Slurm(Workers):
             self._runs.pop(future, None)
 
     def _watch(self) -> None:
+        """Look which jobs have ended. What keeps from knowing that is told once, not every second while it lasts."""
+        was_told = False
         while not self._ended.wait(POLL_S):
             with self._lock:
                 runs = list(self._runs.items())
-            for future, run in runs:
-                if _is_lost(run.job):
-                    self._again(future, run)
-                elif run.job.done():
-                    _settle(future, run.job)
-                    self._forget(future)
+            errors = [error for future, run in runs if (error := self._looked_at(future, run))]
+            if errors and not was_told:
+                what = f"{type(errors[0]).__name__}: {errors[0]}"
+                LOG.warning("%d of %d jobs cannot be looked at (%s); that is tried again", len(errors), len(runs), what)
+            was_told = bool(errors)
+
+    def _looked_at(self, future: Future[Any], run: "_Run") -> Exception | None:
+        """Tell the end of a call whose job has ended; what kept from finding that out.
+
+        A shared file system that hangs, or a word of sacct's that is no table, is over in a while. Nobody would ever
+        hear of any job if it ended this thread.
+        """
+        try:
+            if _is_lost(run.job):
+                self._again(future, run)
+            elif run.job.done():
+                _settle(future, run.job)
+                self._forget(future)
+        except Exception as error:
+            return error
+        return None
 
     def _again(self, future: Future[Any], run: "_Run") -> None:
         """Submit another job for a call whose job was lost. That a job is preempted is never its candidate's fault."""
@@ -171,6 +190,13 @@ class _Driven:
             return self.sign.stat().st_mtime
         except OSError:
             return None
+
+
+def _is_over(job: "submitit.Job[Any]") -> bool:
+    """Whether it has ended, as far as that can be told now."""
+    with suppress(Exception):
+        return job.done()
+    return False
 
 
 def _is_lost(job: "submitit.Job[Any]") -> bool:
