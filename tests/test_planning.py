@@ -21,7 +21,7 @@ from hrsearch.runner import Proxy, load_runner
 from hrsearch.search.clock import PREFIX, covered
 from hrsearch.search.remaining import is_over, seconds_left
 from hrsearch.space import load_arch, load_space
-from hrsearch.study import Record, State, Trial, read_study
+from hrsearch.study import Record, Trial, read_study
 
 RUNNER = """
 proxy: {data: six_digits, image: 32, batch: 4, steps: 4, warmup: 1, train_images: 16, val_images: 8}
@@ -112,8 +112,8 @@ def climbed(
         went = number < gone_on
         known = {"score": {}, "rungs": [first, second] if went else [first], "seconds": 30.0 if went else 10.0}
         trials.append(Trial(number, "trained" if went else "stopped", {}, known, (), None, None))
-    unfinished: list[State] = ["running"] * running + ["waiting"] * waiting
-    trials += [Trial(judged + place, state, {}, {}, (), None, None) for place, state in enumerate(unfinished)]
+    for place in range(running + waiting):
+        trials.append(Trial(judged + place, "running" if place < running else "waiting", {}, {}, (), None, None))
     runner = {"proxy": {"steps": 30, "rungs": [10], "warmup": 1}, "search": {"eta": 3}}
     return Record("toy", Path("toy"), {"runner": runner, "budget": 30, **(attributes or {})}, tuple(trials))
 
