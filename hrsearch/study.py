@@ -18,7 +18,7 @@ knobs that the drawn network reads. What else is known of it stands in its user 
 | expected_ms | the latency that the parts of earlier networks let expect, before it was measured |
 | memory, training_memory | a `Memory` as a mapping; only where the runner judges or limits by it |
 | score | a `Score` as a mapping |
-| rungs | with rungs: a `Score` of each rung that it was trained to, as mappings |
+| rungs | with rungs: a `Score` of each rung that it was trained to here, as mappings; absent where it is copied |
 | rung | the rung that it is trained to, from 0; absent for the first |
 | outcome | "trained" (to the last rung), "stopped" (let go at an earlier one), "refused" (a limit is
   broken), "failed"; absent while it runs or waits |

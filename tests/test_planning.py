@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,15 @@ def test_what_is_left_counts_the_rungs_that_are_still_to_come() -> None:
     assert seconds_left(climbed(15, 0), 1) == pytest.approx(15 * 10 + 10 * 24)
     assert seconds_left(climbed(30, 10), 2) == 0
     assert seconds_left(climbed(0, 0, running=2), 2) is None
+
+
+def test_what_was_taken_over_is_done_and_climbs_no_rungs_here() -> None:
+    copied = tuple(
+        Trial(30 + n, "trained", {}, {"score": {}, "copied_from": f"a:{n}"}, (), None, None) for n in range(20)
+    )
+    for gone_on, left in ((10, 0.0), (4, (10 - 4) * 20)):
+        record = climbed(30, gone_on, {"budget": 50})
+        assert seconds_left(replace(record, trials=record.trials + copied), 1) == left
 
 
 def test_what_is_left_of_the_hours() -> None:

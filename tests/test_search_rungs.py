@@ -108,6 +108,18 @@ def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
     assert early.number == 20
 
 
+def test_what_another_study_trained_is_on_the_front_beyond_which_a_gain_counts() -> None:
+    two = Ladder(2, 1.0, LADDER.objectives, by="gain")
+    full = [with_knobs(width, width, 0.2, 0.02 * width, flops=100 + width) for width in range(0, 20, 2)]
+    waiting = [with_knobs(20, 19, 0.2, flops=115), with_knobs(21, 12, 0.2, flops=111)]
+    copied = with_knobs(22, 19, flops=112)
+    copied.user_attrs = {key: each for key, each in copied.user_attrs.items() if key not in ("rungs", "rung")}
+    copied.user_attrs |= {"score": {"value": 0.5, "rung": 1}, "copied_from": "first:3"}
+    copied.state = TrialState.COMPLETE
+    assert [trial.number for trial in two.promoted([*full, *waiting])] == [20]
+    assert [trial.number for trial in two.promoted([*full, *waiting, copied])] == [21]  # the other adds nothing to it
+
+
 def test_what_was_found_for_many_workers_is_held_against_what_other_drivers_sent_on(tmp_path: Path) -> None:
     ladder = Ladder(2, 1.3, LADDER.objectives, by="gain")
     ledger = open_ledger(tmp_path, ladder.objectives, {})

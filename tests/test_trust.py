@@ -194,6 +194,50 @@ def test_rungs_have_rows_of_their_own() -> None:
     assert loss.proxy[0].tau.value == pytest.approx(1)
 
 
+def taken_over(record: Record, *numbers: int) -> Record:
+    """The record by training loss, after 100 steps and in full, some networks taken over from another study."""
+    for trial in record.trials:
+        score = trial.attributes["score"]
+        score |= {"rung": 1, "loss": 0.3}
+        first = {**score, "rung": 0, "value": 0.1, "loss": 1 - score["value"], "steps": 100}
+        is_copied = trial.number in numbers
+        name, known = ("copied_from", f"first:{trial.number}") if is_copied else ("rungs", [first, score])
+        trial.attributes[name] = known  # type: ignore[index]
+    runner = record.attributes["runner"]
+    by_loss = {"proxy": {**runner["proxy"], "rungs": [100]}, "search": {**runner["search"], "rungs_by": "loss"}}
+    return dataclasses.replace(record, attributes={**record.attributes, "runner": {**runner, **by_loss}})
+
+
+def test_what_was_taken_over_reached_the_last_rung_and_tells_nothing_of_the_first() -> None:
+    record = taken_over(example_record(24, known=()), *range(8))
+    for trial in record.trials[16:]:
+        trial.attributes["rungs"].pop()  # let go at the first rung
+    in_full = sorted(record.trials[:16], key=lambda trial: -trial.attributes["score"]["value"])
+    assert [trial.number for trial in quarters(record)[0]] == [trial.number for trial in in_full[:6]]
+    card = card_of(with_long_scores(record, lambda trial: trial.attributes["score"]["value"]))
+    assert card is not None
+    assert [row.name for row in card.proxy] == [
+        "training loss after 100 steps (rung 0)",
+        "score after 300 steps (rung 1)",
+    ]
+    assert [row.networks for row in card.proxy] == [16, 16]
+    assert [row.tau.value for row in card.proxy if row.tau] == pytest.approx([1, 1])
+
+
+def test_a_rung_of_which_too_few_are_known_has_no_row() -> None:
+    card = card_of(with_long_scores(taken_over(example_record(12, known=()), *range(9)), lambda trial: trial.number))
+    assert card is not None
+    assert [row.name for row in card.proxy] == ["score after 300 steps (rung 1)"]
+    few = taken_over(example_record(6, known=()), 0, 1, 2)
+    for trial in few.trials[3:]:
+        trial.attributes["rungs"].pop()
+    none = card_of(with_long_scores(few, lambda trial: trial.number))
+    assert none is not None
+    assert (none.proxy, none.verdict) == ((), "amber")
+    assert "AMBER: No rung has judged 4 of these 6 networks: more networks (-k) will tell an order." in lines_of(none)
+    assert "No rung has judged 4" in str(trust_card(few))
+
+
 def test_half_of_the_chosen_are_of_the_best_quarter() -> None:
     record = example_record(41)
     top, rest = quarters(record)

@@ -55,7 +55,7 @@ def calibrate(
 def step_seconds(trial: Trial) -> float:
     """The seconds that a step of the trial's proxy training took, with its share of the first validation; 0 where it
     was only screened."""
-    trained = [score for score in rungs_of(trial) if score["steps"]]
+    trained = [score for score in rungs_of(trial).values() if score["steps"]]
     return float(trained[0]["seconds"]) / int(trained[0]["steps"]) if trained else 0.0
 
 

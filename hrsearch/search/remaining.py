@@ -50,8 +50,9 @@ def seconds_of_work(record: Record) -> float | None:
         runner = Runner.model_validate(record.attributes.get("runner"))
     except ValidationError:  # of another program
         return None
-    drawn = [trial for trial in record.trials if "known" not in trial.attributes]
-    spent = [_spent(trial) for trial in drawn if "score" in trial.attributes and "copied_from" not in trial.attributes]
+    # What was taken over has climbed its rungs elsewhere: it is done, and makes no room for others at them.
+    drawn = [trial for trial in record.trials if not {"known", "copied_from"} & trial.attributes.keys()]
+    spent = [_spent(trial) for trial in drawn if "score" in trial.attributes]
     if budget is None or not spent:
         return None
     expected = float(budget - (len(record.trials) - len(drawn)))

@@ -59,7 +59,7 @@ class Ladder:
                 return [waiting]
             room = self.room(judged, rung)
             if room > 0 and any(waits_at(trial, rung) for trial in judged):
-                return self._best(judged, rung, min(room, most))
+                return self._best(trials, rung, min(room, most))
         return []
 
     def room(self, trials: Sequence[FrozenTrial], rung: int) -> int:
@@ -68,19 +68,20 @@ class Ladder:
         gone_on = sum(1 for trial in judged if trial.user_attrs.get("rung", 0) > rung)
         return int(len(judged) / self.eta) - gone_on
 
-    def _best(self, judged: Sequence[FrozenTrial], rung: int, most: int) -> list[FrozenTrial]:
+    def _best(self, trials: Sequence[FrozenTrial], rung: int, most: int) -> list[FrozenTrial]:
         """Of those that wait at the rung, the ones to be sent on."""
+        judged = [trial for trial in trials if len(_rungs(trial)) > rung]
         among = [place for place, trial in enumerate(judged) if waits_at(trial, rung)]
-        gains = self._gains([judged[place] for place in among], judged, rung)
+        gains = self._gains([judged[place] for place in among], trials, rung)
         if gains is not None and gains.any():
             return [judged[among[place]] for place in best_together(gains, most)]
         points, directions = self._points(judged, rung)
         return [judged[best_of(points, directions, set(among))]]
 
-    def _gains(self, waiting: Sequence[FrozenTrial], judged: Sequence[FrozenTrial], rung: int) -> Rows | None:
+    def _gains(self, waiting: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], rung: int) -> Rows | None:
         """What each that waits should take beyond the front of those that went all the way, as `hits_of` has it; None
         where none can tell. Of many, those that promise little even if they are lucky are taken for nothing."""
-        forecasts = self._forecasts(judged, rung)
+        forecasts = self._forecasts([trial for trial in trials if len(_rungs(trial)) > rung], rung)
         if not forecasts:
             return None
         means, deviations = zip(*(forecasts.get(trial.number, (0.0, 0.0)) for trial in waiting), strict=True)
@@ -91,9 +92,9 @@ class Ladder:
             if objective.name == "score":
                 guesses[:, :, column] = scores
         through = [
-            self._values(trial.user_attrs, _rungs(trial)[-1]["value"])
-            for trial in judged
-            if trial.state == TrialState.COMPLETE and not _is_known(trial)
+            self._values(trial.user_attrs, score["value"])
+            for trial in trials
+            if trial.state == TrialState.COMPLETE and not _is_known(trial) and (score := _last(trial))
         ]
         if not through:  # all broke a limit in the end
             return None
@@ -205,6 +206,12 @@ def waits_at(trial: FrozenTrial, rung: int) -> bool:
 
 def _rungs(trial: FrozenTrial) -> Sequence[Mapping[str, Any]]:
     return trial.user_attrs.get("rungs") or ()
+
+
+def _last(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """Its score at the last rung that it was judged at; of a trial that another study has judged no other is known."""
+    rungs = _rungs(trial)
+    return rungs[-1] if rungs else trial.user_attrs.get("score")
 
 
 def _is_known(trial: FrozenTrial) -> bool:

@@ -57,7 +57,11 @@ class Card:
     @property
     def words(self) -> str:
         """The verdict in a sentence."""
-        row = next(row for row in self.proxy if verdict_of(row) == self.verdict)
+        row = next((row for row in self.proxy if verdict_of(row) == self.verdict), None)
+        if row is None:
+            return (
+                f"No rung has judged {FEWEST} of these {self.networks} networks: more networks (-k) will tell an order."
+            )
         if row.adds is None:
             return (
                 f"The {row.name} can add nothing to {row.beyond}: that orders these {row.networks} networks "
@@ -134,7 +138,7 @@ def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sam
         _ceiling([scores[trial.number] for trial in sample.trials]),
         proxy,
         tuple(_baselines(record, sample)),
-        "red" if "red" in found else "amber" if "amber" in found else "green",
+        "red" if "red" in found else "amber" if "amber" in found or not found else "green",
     )
 
 
@@ -145,10 +149,10 @@ def quarters(record: Record) -> tuple[list[Trial], list[Trial]]:
     """
     judged = [trial for trial in record.trials if trial.state in ("trained", "stopped") and rungs_of(trial)]
     drawn = [trial for trial in judged if not trial.attributes.get("known")]
-    reached = {trial.number: len(rungs_of(trial)) for trial in drawn}
+    reached = {trial.number: max(rungs_of(trial)) for trial in drawn}
     ordered = sorted(
         drawn,
-        key=lambda trial: (-reached[trial.number], -_quality(record, trial, reached[trial.number] - 1), trial.number),
+        key=lambda trial: (-reached[trial.number], -_quality(record, trial, reached[trial.number]), trial.number),
     )
     quarter = -(-len(ordered) // 4)
     return ordered[:quarter], ordered[quarter:]
@@ -178,11 +182,11 @@ def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
 
 def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
     """A row for every rung, of the networks that were judged at it."""
-    rungs = max(len(rungs_of(trial)) for trial in sample.trials)
+    rungs = max(max(rungs_of(trial)) for trial in sample.trials) + 1
     for rung in range(rungs):
-        judged = [place for place, trial in enumerate(sample.trials) if len(rungs_of(trial)) > rung]
-        if len(judged) < FEWEST:
-            return
+        judged = [place for place, trial in enumerate(sample.trials) if rung in rungs_of(trial)]
+        if len(judged) < FEWEST:  # a later one may have more: of what was taken over only the last is known
+            continue
         part = sample.only(judged)
         told = rungs_of(part.trials[0])[rung]
         what = "training loss" if _is_by_loss(record, rung) else "score"

@@ -47,7 +47,12 @@ def zero_cost_of(record: Record) -> dict[str, dict[int, float]]:
     return dict(found)
 
 
-def rungs_of(trial: Trial) -> list[Mapping[str, Any]]:
-    """The trial's scores, rung by rung; a search without rungs has one."""
+def rungs_of(trial: Trial) -> dict[int, Mapping[str, Any]]:
+    """The trial's scores by rung, ascending; a search without rungs has one.
+
+    Of a trial that was taken over from another study the last rung is known alone, which its score names.
+    """
+    if trial.attributes.get("rungs"):
+        return dict(enumerate(trial.attributes["rungs"]))
     score = trial.attributes.get("score")
-    return list(trial.attributes.get("rungs") or ([score] if score else []))
+    return {int(score.get("rung", 0)): score} if score else {}
