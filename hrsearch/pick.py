@@ -10,6 +10,7 @@ from hrsearch.objective import OBJECTIVES, Limit, objective_of, parse_limit, rea
 from hrsearch.study import Record, Trial
 
 EXAMPLES = "knee, best, fastest, smallest, trial:17, the name of a published network or 'latency<=30ms'"
+MOST_NAMED = 5  # trials in a line
 
 
 def pick(record: Record, choice: str) -> Trial:
@@ -35,6 +36,15 @@ def pick(record: Record, choice: str) -> Trial:
     if choice in WINNERS:
         return WINNERS[choice](record, candidates)
     return _within(record, candidates, [parse_limit(text) for text in choice.split(",")])
+
+
+def passed_over(record: Record, choice: str) -> str | None:
+    """That the choice was made among confirmed networks, while others of the front are not; None where all of it is,
+    or where the choice names a trial."""
+    names_none = choice.strip() in WINNERS or set(choice) & set("<>=")
+    if not record.unconfirmed or not names_none:
+        return None
+    return f"picked among the confirmed networks; on the front, but not confirmed: {_listed(record.unconfirmed)}"
 
 
 def winners(record: Record) -> dict[str, Trial]:
@@ -112,9 +122,25 @@ def _within(record: Record, candidates: Sequence[Trial], limits: Sequence[Limit]
         if not kept:
             nearest = _top(record, before, limit.objective)
             value = readable(value_of(nearest, limit.objective) or 0.0, objective_of(limit.objective).unit)
-            raise NothingFits(f"no trained trial keeps {limit}; the nearest is {nearest.name} with {value}")
+            what = "trained" if record.unconfirmed is None else "confirmed"
+            beside = _beside(record, limits)
+            raise NothingFits(f"no {what} trial keeps {limit}; the nearest is {nearest.name} with {value}{beside}")
     scored = any(value_of(trial, "score") is not None for trial in kept)
     return _top(record, kept, "score" if scored else record.objectives[0].name)
+
+
+def _beside(record: Record, limits: Sequence[Limit]) -> str:
+    """Who of the front keeps the limits, but was not asked because others were confirmed."""
+    keeping = [trial for trial in record.unconfirmed or () if all(_keeps(trial, limit) for limit in limits)]
+    return f"; others of the front do, not confirmed: {_listed(keeping)}" if keeping else ""
+
+
+def _listed(trials: Sequence[Trial]) -> str:
+    """Who is not confirmed, and what can be done about that."""
+    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
+    names = ", ".join(trial.name for trial in trials[:MOST_NAMED])
+    how = f"hrsearch finalize without --most confirms them, --pick trial:{trials[0].number} takes one as it is"
+    return f"{names}{more} ({how})"
 
 
 def _keeps(trial: Trial, limit: Limit) -> bool:

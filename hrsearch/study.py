@@ -90,6 +90,8 @@ class Record:
     folder: Path
     attributes: Mapping[str, Any]
     trials: tuple[Trial, ...]
+    # Of a study seen through `hrsearch finalize`: the search's front as far as it was not confirmed, best score first.
+    unconfirmed: tuple[Trial, ...] | None = None
 
     @property
     def task(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from example_study import example_record
+from example_study import example_record, store
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import inside
@@ -22,8 +22,9 @@ from trees import ade20k_tree, mask, masks_tree, picture
 
 import hrsearch
 from hrsearch.candidate import confirmed_weights, weights_path
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, NothingFits
 from hrsearch.export.winner import Winner
+from hrsearch.pick import passed_over, pick
 from hrsearch.proxy.checkpoint import normalisation_of
 from hrsearch.proxy.data import load_dataset
 from hrsearch.ranking import Estimate, Values, estimate, kendall_tau, partial_tau, recall, regret
@@ -351,6 +352,33 @@ def test_a_trial_that_was_not_confirmed_can_be_picked_by_its_number() -> None:
     assert [trial.number for trial in to_pick_from(record, "knee").trials] == [3]
     assert [trial.number for trial in to_pick_from(record, "trial:3").trials] == [3]
     assert to_pick_from(record, "trial:4") is record
+
+
+def test_what_is_not_confirmed_on_the_front_is_told(tmp_path: Path) -> None:
+    """Of a front of which the slowest network alone is confirmed, by `--most 1` or because the search went on."""
+    front = sorted(example_record(12, known=()).front(), key=lambda trial: trial.attributes["latency"]["median_ms"])
+    quick, slow = front[0], front[-1]
+    record = confirmed_record({slow.number: [0.4, 0.41, 0.42]})
+    limit = f"latency<={quick.attributes['latency']['median_ms'] + 0.001:.4f}ms"
+    said = rf"no confirmed .* latency.*; the nearest is {slow.name} with .*; others of the front do, not confirmed: "
+    how = rf"hrsearch finalize without --most confirms them, --pick trial:{quick.number} takes one as it is"
+    with pytest.raises(NothingFits, match=rf"^{said}{quick.name} \({how}\)$"):
+        pick(to_pick_from(record, limit), limit)
+    assert pick(to_pick_from(record, f"trial:{quick.number}"), f"trial:{quick.number}").number == quick.number
+    store(dataclasses.replace(record, folder=tmp_path / "studies" / "example"))
+    best = inside(tmp_path, "export", "example", "--pick", "best", "--to", "winner")
+    assert best.returncode == 0, best.stderr
+    assert len([line for line in best.stderr.splitlines() if "on the front, but not confirmed: trial " in line]) == 1
+    named = inside(tmp_path, "export", "example", "--pick", f"trial:{slow.number}", "--to", "winner")
+    assert (named.returncode, "not confirmed" in named.stderr) == (0, False)
+
+
+def test_of_a_front_that_is_confirmed_as_a_whole_nothing_is_told() -> None:
+    record = confirmed_record({trial.number: [0.4, 0.41] for trial in example_record(12, known=()).front()})
+    view = to_pick_from(record, "best")
+    assert (view.unconfirmed, passed_over(view, "best"), passed_over(record, "best")) == ((), None, None)
+    with pytest.raises(NothingFits, match=r"no confirmed trial keeps .*; the nearest is trial \d+ with [^;]*$"):
+        pick(view, "latency<=0.1ms")
 
 
 @pytest.fixture(scope="module")

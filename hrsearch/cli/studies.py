@@ -158,6 +158,7 @@ def export(
     """
     from hrsearch.export import KEPT, ExportFailed, export_trained, is_winner
     from hrsearch.export import export as write
+    from hrsearch.pick import passed_over
     from hrsearch.study import read_study
     from hrsearch.targets import on_target
     from hrsearch.trust import to_pick_from
@@ -168,7 +169,10 @@ def export(
         else:
             record = read_study(folder_at(study, storage))
             there = on_target(record, on) if on else record
-            folder = write(to_pick_from(there, pick), pick, to, formats or ())
+            view = to_pick_from(there, pick)
+            folder = write(view, pick, to, formats or ())
+            if told := passed_over(view, pick):
+                typer.echo(f"hrsearch: {told}", err=True)
     except ExportFailed as error:
         typer.echo(f"hrsearch: {error}", err=True)
         raise typer.Exit(1) from None

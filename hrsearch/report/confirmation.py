@@ -62,8 +62,7 @@ def _words(record: Record, view: Record, odds: Mapping[int, float]) -> list[str]
     dropped = [f"{trial.name} ({odds[trial.number]:.0%})" for trial in lucky(record)]
     if dropped:
         said.append(f"Dropped as luck of the search: {spelled(dropped)}.")
-    known = {trial.number for trial in view.trials}
-    new = [trial.name for trial in record.front() if trial.number not in known]
-    if new:
-        said.append(f"Not confirmed: {spelled(new)}; the same command again does it.")
+    if view.unconfirmed:
+        new = spelled([trial.name for trial in view.unconfirmed])
+        said.append(f"Not confirmed: {new}; hrsearch finalize without --most does it.")
     return said

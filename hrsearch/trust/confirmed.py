@@ -26,8 +26,8 @@ def confirmation_of(record: Record) -> Mapping[str, Any]:
 def confirmed(record: Record) -> Record:
     """The study with confirmed scores: trials without are left out, a score is its mean over seeds with `low`, `high`.
 
-    A study that was not confirmed stays as it is. The interval holds the mean of a score 95 % of the time; the spread
-    between seeds is taken to be the same for all networks.
+    Those of the front among them are kept as `unconfirmed`. A study that was not confirmed stays as it is. The interval
+    holds the mean of a score 95 % of the time; the spread between seeds is taken to be the same for all networks.
     """
     how = confirmation_of(record)
     if not how:
@@ -39,7 +39,8 @@ def confirmed(record: Record) -> Record:
         for trial in record.trained
         if trial.number in scores
     )
-    return dataclasses.replace(record, trials=trials) if trials else record
+    left = tuple(trial for trial in record.front() if trial.number not in scores)
+    return dataclasses.replace(record, trials=trials, unconfirmed=left) if trials else record
 
 
 def to_pick_from(record: Record, choice: str) -> Record:
