@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -70,30 +71,46 @@ def pointer_of(folder: Path) -> Pointer | None:
     return Pointer(url, name)
 
 
-def point_to(folder: Path, url: str) -> None:
+def point_to(folder: Path, url: str, *, begins: bool = True) -> None:
     """Let the study of `folder` lie in the database at `url`, under the folder's name.
 
-    An InputError says that the database cannot be opened, or that the folder's study lies elsewhere.
+    Who does not begin a study makes nothing there, and points to none that is not there. An InputError says that,
+    that the database cannot be opened, or that the folder's study lies elsewhere.
     """
     public = public_url(url)
     known = pointer_of(folder)
+    another = "start another study with --name"
     if known is None and (folder / JOURNAL).exists():
-        raise InputError(f"{folder}: its study lies in {JOURNAL}, not in {public}; start another study with --name")
+        raise InputError(f"{folder}: its study lies in {JOURNAL}, not in {public}; {another}")
     if known is not None and known.url != public:
-        raise InputError(f"{folder}: its study lies in {known.url}, not in {public}; start another study with --name")
-    _database(url)
-    if known is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f"{POINTER}.{os.getpid()}"
-        aside.write_text(f"{public}\n{folder.resolve().name}\n")
-        aside.replace(folder / POINTER)
+        wrong = f"remove {folder / POINTER} if that is wrong"
+        raise InputError(f"{folder}: its study lies in {known.url}, not in {public}; {another}, or {wrong}")
+    storage = _database(url, begins=begins).storage
+    if known is not None:
+        return
+    name = folder.resolve().name
+    if not begins:
+        _check_holds(storage, name, public)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f"{POINTER}.{os.getpid()}"
+    aside.write_text(f"{public}\n{name}\n")
+    aside.replace(folder / POINTER)
 
 
-def storage_of(folder: Path) -> BaseStorage:
-    """The storage of the study in `folder`. A journal's path is made absolute: a relative one can spin on a lock."""
+def _check_holds(storage: BaseStorage, name: str, public: str) -> None:
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        raise InputError(f"storage {public}: holds no study {name!r}; {suggestion(name, names)}")
+
+
+def storage_of(folder: Path, *, begins: bool = True) -> BaseStorage:
+    """The storage of the study in `folder`. A journal's path is made absolute: a relative one can spin on a lock.
+
+    Who does not begin a study makes no database: one that is not there is an InputError.
+    """
     pointer = pointer_of(folder)
     if pointer:
-        return _database(pointer.url).storage
+        return _database(pointer.url, begins=begins).storage
     return JournalStorage(JournalFileBackend(str(folder.resolve() / JOURNAL)))
 
 
@@ -175,10 +192,13 @@ def _without_secrets(url: URL) -> URL:
     return bare.difference_update_query(["password"])
 
 
-def _database(url: str) -> Database:
+def _database(url: str, *, begins: bool = True) -> Database:
+    """The database, opened once; where no study was ever begun there, an InputError unless one `begins` now."""
     public = public_url(url)
     if public not in _opened:
         try:
+            if not begins and not _has_tables(_with_password(url, public)):
+                raise InputError(f"storage {public}: no study was ever begun there; is that where it lies?")
             _opened[public] = _open(_with_password(url, public))
         except ImportError as error:
             raise InputError(f"storage {public}: {error}; pip install 'hrsearch[postgresql]'") from None
@@ -196,13 +216,28 @@ def _with_password(url: str, public: str) -> str:
 
 
 def _open(url: str) -> Database:
-    is_file = url.startswith("sqlite")
-    waits = {"timeout": 60} if is_file else {"connect_timeout": CONNECT_S}
-    options = {"connect_args": waits, "pool_pre_ping": True}  # a server that was started again is connected to again
+    options = _options(url)
     engine = create_engine(url, **options)
     # Processes that make the tables of an empty database at once would run into each other.
     with Database(optuna.storages.InMemoryStorage(), engine).exclusive("hrsearch tables"):
         return Database(get_storage(RDBStorage(url, engine_kwargs=options)), engine)
+
+
+def _has_tables(url: str) -> bool:
+    """Whether there is a database in which studies were begun; nothing is made by asking."""
+    parsed = make_url(url)
+    if parsed.drivername.startswith("sqlite") and not Path(str(parsed.database)).is_file():
+        return False
+    engine = create_engine(url, **_options(url))
+    try:
+        return inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
+
+
+def _options(url: str) -> dict[str, Any]:
+    waits = {"timeout": 60} if url.startswith("sqlite") else {"connect_timeout": CONNECT_S}
+    return {"connect_args": waits, "pool_pre_ping": True}  # a server that was started again is connected to again
 
 
 def _reason(error: BaseException) -> str:

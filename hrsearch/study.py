@@ -157,7 +157,7 @@ def read_study(folder: Path) -> Record:
         found = sorted(path.name for path in folder.parent.glob("*") if holds_study(path))
         what = suggestion(folder.name, found) if found else "begin one with hrsearch run SPACE"
         raise InputError(f"{folder}: holds no study; {what}")
-    storage = storage_of(folder)
+    storage = storage_of(folder, begins=False)
     name = name_in(folder, storage)
     if name is None:
         raise InputError(f"{folder}: its study has not begun; run the search again")

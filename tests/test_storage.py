@@ -1,9 +1,11 @@
 """Studies in databases: a real PostgreSQL with drivers that share it and die, and SQLite."""
 
+import dataclasses
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,8 @@ from typing import Any
 
 import optuna
 import pytest
+from example_study import example_record, store
+from inside import inside
 from toy_search import calls_of, rows_of, search, start, states_of
 
 from hrsearch.errors import InputError
@@ -195,6 +199,36 @@ def test_a_password_is_never_written(server: str, tmp_path: Path, monkeypatch: p
     assert subprocess.run(**another, text=True, check=True).stdout == "1\n"
 
 
+def test_who_only_reads_points_to_nothing_that_is_not_there(url: str, tmp_path: Path) -> None:
+    """Nor does it leave anything: the right name and the right URL are accepted after it."""
+    folder = folder_in(tmp_path, "there")
+    point_to(folder, url)
+    store(dataclasses.replace(example_record(4), folder=folder))
+    wrong = inside(tmp_path, "watch", f"{folder.name}s", "--once", "--storage", url)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert f": holds no study '{folder.name}s'; did you mean '{folder.name}'?" in wrong.stderr
+    assert not (tmp_path / "studies").exists()
+    assert inside(tmp_path, "watch", folder.name, "--once", "--storage", url).stdout.startswith(f"{folder.name}: 4 ")
+
+
+def test_who_only_reads_makes_no_database(tmp_path: Path) -> None:
+    absent, other = tmp_path / "absent.db", tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("create table birds (name text)")
+    before = other.read_bytes()
+    for path in (absent, other):
+        for command in (["watch", "toy", "--once"], ["report", "toy"], ["compare", "toy", "two"], ["finalize", "toy"]):
+            told = inside(tmp_path, *command, "--storage", f"sqlite:///{path}")
+            assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+            assert f"{path}: no study was ever begun there; is that where it lies?" in told.stderr
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "storage.txt").write_text(f"sqlite:///{absent}\ntoy\n")
+    with pytest.raises(InputError, match="no study was ever begun there"):
+        read_study(tmp_path / "toy")
+    assert other.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.db", "toy"]
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -233,5 +267,6 @@ def test_a_folder_has_one_study(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"its study lies in study\.journal"):
         point_to(tmp_path / "file", f"sqlite:///{tmp_path}/a.db")
     point_to(tmp_path / "toy", f"sqlite:///{tmp_path}/a.db")
-    with pytest.raises(InputError, match=r"its study lies in sqlite:///.*a\.db, not in .*b\.db"):
+    said = r"its study lies in sqlite:///.*a\.db, not in .*b\.db; .*, or remove .*toy/storage\.txt if that is wrong"
+    with pytest.raises(InputError, match=said):
         point_to(tmp_path / "toy", f"sqlite:///{tmp_path}/b.db")

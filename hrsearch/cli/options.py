@@ -84,11 +84,11 @@ def budget_of(budget: int | None, hours: float | None) -> int | None:
 
 
 def folder_at(study: str, storage: str | None) -> Path:
-    """The study's folder; with `storage`, one that points to the study there."""
+    """The folder of a study that has begun; with `storage`, one that points to it there, where it is."""
     from hrsearch.storage import point_to
     from hrsearch.study import folder_of
 
     folder = folder_of(study)
     if storage:
-        point_to(folder, storage)
+        point_to(folder, storage, begins=False)
     return folder
