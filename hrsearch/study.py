@@ -54,7 +54,7 @@ import pandas as pd
 from hrsearch.errors import InputError, suggestion
 from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
-from hrsearch.storage import holds_study, name_in, storage_of
+from hrsearch.storage import holds_study, name_in, reaching, storage_of
 
 State = Literal["trained", "stopped", "refused", "failed", "waiting", "running"]
 
@@ -152,20 +152,21 @@ def folder_of(name: str, home: Path = Path("studies")) -> Path:
 
 
 def read_study(folder: Path) -> Record:
-    """The study in `folder`; an InputError if there is none."""
+    """The study in `folder`; an InputError if there is none, or if its database is lost."""
     if not holds_study(folder):
         found = sorted(path.name for path in folder.parent.glob("*") if holds_study(path))
         what = suggestion(folder.name, found) if found else "begin one with hrsearch run SPACE"
         raise InputError(f"{folder}: holds no study; {what}")
     storage = storage_of(folder, begins=False)
-    name = name_in(folder, storage)
-    if name is None:
-        raise InputError(f"{folder}: its study has not begun; run the search again")
-    study = optuna.load_study(study_name=name, storage=storage)
-    attributes = study.user_attrs
+    with reaching(folder):
+        name = name_in(folder, storage)
+        if name is None:
+            raise InputError(f"{folder}: its study has not begun; run the search again")
+        study = optuna.load_study(study_name=name, storage=storage)
+        attributes, stored = study.user_attrs, study.get_trials(deepcopy=False)
     objectives = tuple(objective_of(name) for name in attributes["objectives"])
-    trials = tuple(trial_of(trial, objectives) for trial in study.get_trials(deepcopy=False))
-    return Record(study.study_name, folder, attributes, trials)
+    trials = tuple(trial_of(trial, objectives) for trial in stored)
+    return Record(name, folder, attributes, trials)
 
 
 def is_waiting(attributes: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from inside import inside
 from toy_search import search
 
 from hrsearch.report.serve import server_of
+from hrsearch.storage import point_to
 
 
 @pytest.fixture
@@ -19,13 +21,22 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A study with three candidates, and where its report is."""
     folder = tmp_path / "studies" / "toy"
     search(folder, 3)
+    with serving(folder) as address:
+        yield folder, address
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a server of the study's report."""
     server = server_of(folder, "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def fetched(address: str) -> tuple[str, dict[str, str]]:
@@ -50,6 +61,18 @@ def test_nothing_but_the_page_is_served(served: tuple[Path, str]) -> None:
     request = urllib.request.Request(served[1] + "/", data=b"x", method="POST")
     with pytest.raises(urllib.error.HTTPError, match="501"):
         urllib.request.urlopen(request)
+
+
+def test_a_database_that_is_lost_while_the_page_is_served(tmp_path: Path) -> None:
+    folder, path = tmp_path / "toy", tmp_path / "toy.db"
+    point_to(folder, f"sqlite:///{path}")
+    search(folder, 1)
+    with serving(folder) as address:
+        assert "1 network trained" in fetched(address + "/")[0]
+        path.write_bytes(b"lost" * 4096)
+        with pytest.raises(urllib.error.HTTPError, match="503") as error:
+            fetched(address + "/")
+    assert "toy.db was lost (" in error.value.read().decode()
 
 
 def test_a_port_that_is_taken_and_a_study_that_is_not_there(tmp_path: Path) -> None:

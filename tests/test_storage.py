@@ -21,6 +21,8 @@ import optuna
 import pytest
 from example_study import example_record, store
 from inside import inside
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 from toy_search import calls_of, rows_of, search, start, states_of
 
 from hrsearch.errors import InputError
@@ -31,6 +33,7 @@ from hrsearch.storage import SECRET, exclusive, point_to, public_url, storage_of
 from hrsearch.study import read_study
 
 SCORE = (OBJECTIVES["score"],)
+GO_AWAY = "drop database if exists fleeting with (force)"
 PROGRAMS = shutil.which("initdb"), shutil.which("postgres")
 
 
@@ -197,6 +200,44 @@ def test_a_password_is_never_written(server: str, tmp_path: Path, monkeypatch: p
     assert SECRET in subprocess.run(**another, text=True, check=False).stderr.splitlines()[-1]
     monkeypatch.setenv(SECRET, server)
     assert subprocess.run(**another, text=True, check=True).stdout == "1\n"
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def fleeting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A database of each kind, and what takes it away."""
+    if request.param == "sqlite":
+        path = tmp_path / "fleeting.db"
+        yield f"sqlite:///{path}", lambda: path.write_bytes(b"lost" * 4096)
+        return
+    url = make_url(request.getfixturevalue("server"))
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def do(statement: str) -> None:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+
+    do("create database fleeting")
+    yield url.set(database="fleeting").render_as_string(hide_password=False), lambda: do(GO_AWAY)
+    do(GO_AWAY)
+    engine.dispose()
+
+
+def test_a_database_that_is_lost_is_told_in_one_line(
+    fleeting: tuple[str, Callable[[], object]], tmp_path: Path
+) -> None:
+    url, lose = fleeting
+    folder = folder_in(tmp_path)
+    point_to(folder, url)
+    search(folder, 2)
+    note = noting(folder)
+    note({"target:board": {}})
+    assert "target:board" in read_study(folder).attributes
+    lose()
+    for act in (lambda: read_study(folder), lambda: noting(folder), lambda: note({"target:board": {"batch": 1}})):
+        with pytest.raises(InputError, match=r"^storage \S+ was lost \(.+\); the same command goes on$"):
+            act()
+    told = inside(tmp_path, "watch", str(folder), "--once")
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
 
 
 def test_who_only_reads_points_to_nothing_that_is_not_there(url: str, tmp_path: Path) -> None:

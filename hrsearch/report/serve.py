@@ -5,6 +5,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from hrsearch.errors import InputError
 from hrsearch.report.page import page
 from hrsearch.study import read_study
 
@@ -38,7 +39,11 @@ def _handler(render: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
             if self.path != "/":
                 self.send_error(404)
                 return
-            body = render()
+            try:
+                body = render()
+            except InputError as error:  # its database is lost
+                self.send_error(503, explain=str(error))
+                return
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

@@ -17,7 +17,7 @@ from hrsearch.errors import InputError
 from hrsearch.objective import Objective
 from hrsearch.search.journal import StudyFile
 from hrsearch.search.verdict import told
-from hrsearch.storage import JOURNAL, exclusive, name_in, pointer_of, storage_of
+from hrsearch.storage import JOURNAL, exclusive, name_in, pointer_of, reaching, storage_of
 
 MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol")
 
@@ -131,13 +131,18 @@ def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mappi
 
 
 def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
-    """A function that adds attributes to the finished or running study in `folder`, each whole or not at all."""
-    storage, name, _ = _written(folder)
-    study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
+    """A function that adds attributes to the finished or running study in `folder`, each whole or not at all.
+
+    Both are InputErrors where its database is lost.
+    """
+    with reaching(folder):
+        storage, name, _ = _written(folder)
+        study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
 
     def note(attributes: Mapping[str, Any]) -> None:
-        for key, value in attributes.items():
-            study.set_user_attr(key, json.loads(json.dumps(value, allow_nan=False)))
+        with reaching(folder):
+            for key, value in attributes.items():
+                study.set_user_attr(key, json.loads(json.dumps(value, allow_nan=False)))
 
     return note
 
