@@ -346,8 +346,13 @@ def _protocol(runner: Runner, split: str) -> str:
     """Digest of what a score and a latency depend on besides the network and the seed.
 
     Of settings that are the default nothing is in it, so that a key which is new in this program changes no study's.
+    Nor is where a person's own data lies, or how that is written: its split says what it is.
     """
+    from hrsearch.proxy.data import is_made
+
     judging = {"proxy": runner.proxy, "measure": runner.measure}
     plain = {name: section.model_dump(mode="json", exclude_defaults=True) for name, section in judging.items()}
+    if not is_made(runner.proxy.data):
+        plain["proxy"].pop("data", None)
     text = json.dumps([PROTOCOL, runner.device, plain, split], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

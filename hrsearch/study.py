@@ -31,7 +31,7 @@ knobs that the drawn network reads. What else is known of it stands in its user 
 | losses | how many drivers died while they ran it |
 
 and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugins` (files of code),
-`classes`, `runner` (the resolved runner),
+`classes`, `runner` (the resolved runner; its data is where the last session found it),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
 data; of a person's: names and sizes of the files on either side), `reference_ms` (the reference network's time to which
 latencies are scaled), `versions`, `machine`, `budget`, `hours`, `target:...` (see `hrsearch.targets`),

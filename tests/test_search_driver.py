@@ -347,6 +347,19 @@ def test_another_protocol_names_the_setting(folder: Path) -> None:
         open_ledger(folder, score, attributes(200))
 
 
+def test_equal_data_of_another_name_is_no_difference(folder: Path) -> None:
+    def attributes(split: str, **proxy: Any) -> dict[str, Any]:
+        runner = runner_of().model_copy(update={"proxy": runner_of().proxy.model_copy(update=proxy)})
+        return {"protocol": str(proxy), "split": split, "runner": runner.model_dump(mode="json")}
+
+    score = (OBJECTIVES["score"],)
+    open_ledger(folder, score, attributes("s", data="my_images/", steps=300))
+    with pytest.raises(InputError, match=r"in another way \(runner\.proxy\.steps is 300 there and 200 here\); start"):
+        open_ledger(folder, score, attributes("s", data="my_images", steps=200))
+    with pytest.raises(InputError, match=r"this study's split is s, but t was asked for"):
+        open_ledger(folder, score, attributes("t", data="my_images", steps=300))
+
+
 def test_events_tell_every_change(folder: Path) -> None:
     events: list[Event] = []
     search(folder, 4, on_event=events.append)

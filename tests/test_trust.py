@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from hrsearch.report.trust import trust_card
 from hrsearch.retrain import Done, calibrate, finalize
 from hrsearch.retrain.calibrate import choose, step_seconds
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
+from hrsearch.retrain.work import retraining_of
 from hrsearch.search.ledger import noting
 from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
@@ -586,6 +588,24 @@ def test_a_front_of_images_without_a_split_is_confirmed_on_those_held_out(tmp_pa
     assert normalisation_of(best) == held.normalisation
     searched = load_dataset(str(own), image=32, train_images=64, val_images=16)
     assert normalisation_of(first) == searched.normalisation != held.normalisation
+
+
+def test_own_data_is_the_same_wherever_it_lies(tmp_path: Path) -> None:
+    """It is read where it is now, by a search that goes on and by what trains again: where it began it is no longer."""
+    own = searched_on(tmp_path, masks_tree)
+    again = ["run", "space.yaml", "--runner", "runner.yaml", "--budget"]
+    (tmp_path / "moved").mkdir()
+    ran = [inside(tmp_path, *again, "2", "--data", "own/")]
+    own.rename(tmp_path / "moved" / "own")
+    ran.append(inside(tmp_path, *again, "3", "--data", "moved/own"))
+    other = ["--data", str(tmp_path / "moved" / "own"), "--name", "other", "--warm-start", "space"]
+    ran.append(inside(tmp_path, *again, "3", *other))
+    assert [(done.returncode, done.stderr if done.returncode else "") for done in ran] == [(0, "")] * 3
+    record = read_study(tmp_path / "studies" / "space")
+    assert (len(record.trained), record.attributes["runner"]["proxy"]["data"]) == (3, "moved/own")
+    with chdir(tmp_path):
+        assert retraining_of(record, 2).data == record.attributes["split"]
+    assert all("copied_from" in trial.attributes for trial in read_study(tmp_path / "studies" / "other").trials)
 
 
 def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def drive(
         known = {**attributes, **_attributes(space, runner)}
         earlier = earlier_of(judging.earlier, space, known)  # one that does not fit is told before anything is written
         ledger = open_ledger(folder, objectives, known)
-        ledger.set(budget=budget, hours=hours)
+        ledger.set(budget=budget, hours=hours, **_data_now(ledger.attributes, runner))
         interruption = stack.enter_context(Interruption())
         cost_of = interruption.allowing(judging.cost_of)
         plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit)
@@ -375,6 +375,14 @@ def _attributes(space: Space, runner: Runner) -> dict[str, Any]:
         "limits": [str(parse_limit(text)) for text in runner.search.limits],
         "seed": runner.search.seed,
     }
+
+
+def _data_now(stored: Mapping[str, Any], runner: Runner) -> dict[str, Any]:
+    """The study's runner where a person's own data has another place now: what trains networks again looks there."""
+    known = stored["runner"]
+    if known["proxy"].get("data") == runner.proxy.data:
+        return {}
+    return {"runner": {**known, "proxy": {**known["proxy"], "data": runner.proxy.data}}}
 
 
 @contextmanager

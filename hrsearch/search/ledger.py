@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hrsearch.search.verdict import told
 from hrsearch.storage import JOURNAL, exclusive, name_in, pointer_of, reaching, storage_of
 
 MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol")
+DATA = "runner.proxy.data"
 
 
 class Ledger:
@@ -226,7 +227,10 @@ def difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) ->
         path = asked.get("space_path", "the one given")
         return f"this study's space is not {path} as it is now ({_line(stored, asked)})"
     if key == "protocol":
-        where = next(_differences(_judging(stored), _judging(asked), "runner"), "the versions or the data")
+        # Data of the same split is the same, wherever it lies.
+        is_same = "split" in stored and stored["split"] == asked.get("split")
+        found = _differences(_judging(stored), _judging(asked), "runner", {DATA} if is_same else set())
+        where = next(found, "the versions or the data")
         return f"this study judges candidates in another way ({where})"
     return f"this study's {key} is {_shown(stored[key])}, but {_shown(asked[key])} was asked for"
 
@@ -242,13 +246,15 @@ def _judging(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in runner.items() if key not in ("search", "engine")}
 
 
-def _differences(stored: Any, asked: Any, where: str) -> Iterator[str]:
+def _differences(stored: Any, asked: Any, where: str, beside: Set[str]) -> Iterator[str]:
+    if where in beside:
+        return
     if not (isinstance(stored, Mapping) and isinstance(asked, Mapping)):
         if stored != asked:
             yield f"{where} is {_shown(stored)} there and {_shown(asked)} here"
         return
     for key in {**stored, **asked}:
-        yield from _differences(stored.get(key), asked.get(key), f"{where}.{key}")
+        yield from _differences(stored.get(key), asked.get(key), f"{where}.{key}", beside)
 
 
 def _shown(value: Any) -> str:
