@@ -113,8 +113,10 @@ def climbed(
         went = number < gone_on
         known = {"score": {}, "rungs": [first, second] if went else [first], "seconds": 30.0 if went else 10.0}
         trials.append(Trial(number, "trained" if went else "stopped", {}, known, (), None, None))
-    for place in range(running + waiting):
-        trials.append(Trial(judged + place, "running" if place < running else "waiting", {}, {}, (), None, None))
+    trials += [
+        Trial(judged + place, "running" if place < running else "waiting", {}, {}, (), None, None)
+        for place in range(running + waiting)
+    ]
     runner = {"proxy": {"steps": 30, "rungs": [10], "warmup": 1}, "search": {"eta": 3}}
     return Record("toy", Path("toy"), {"runner": runner, "budget": 30, **(attributes or {})}, tuple(trials))
 
