@@ -222,7 +222,9 @@ def _group(record: Record) -> dict[str, Any]:
     runner = _runner(record)
     plain = runner.model_dump(mode="json") if runner else dict(record.attributes.get("runner") or {})
     search = {key: value for key, value in (plain.get("search") or {}).items() if key != "seed"}
-    judged = [space, *(plain.get(name) for name in ("device", "proxy", "measure")), record.attributes.get("split")]
+    # Not where data lies: its split says what it is.
+    proxy = {key: value for key, value in (plain.get("proxy") or {}).items() if key != "data"}
+    judged = [space, plain.get("device"), proxy, plain.get("measure"), record.attributes.get("split")]
     digest = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:12]
     return {"space": Path(str(record.attributes.get("space_path") or "")).stem, "judged": digest, **search}
 
@@ -246,7 +248,7 @@ def _obstacles(records: Sequence[Record], names: Sequence[str], objectives: Sequ
 def _doubts(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
     runners = [runner for runner in map(_runner, records) if runner]
     if len(runners) == len(records):
-        if told := list(_differences([runner.proxy.model_dump() for runner in runners], names)):
+        if told := list(_differences([runner.proxy.model_dump(exclude={"data"}) for runner in runners], names)):
             yield f"the studies train in different ways, scores may not be comparable: {'; '.join(told)}"
     elif _differ(record.attributes.get("protocol") for record in records):
         yield "the studies judge in different ways (schedule, crop, measurement): they may not be comparable"

@@ -102,6 +102,12 @@ def test_other_training_is_named_and_a_key_that_is_new_is_none() -> None:
     assert compared([record, before]).doubts == ()
 
 
+def test_the_same_data_in_another_place_is_no_other_training() -> None:
+    record = renamed(example_record(10), "a")
+    found = compared([record, changed(record, "b", proxy={"data": "elsewhere/images"})])
+    assert (found.doubts, found.sides[0].group == found.sides[1].group) == ((), True)
+
+
 def test_a_front_is_that_of_the_study() -> None:
     """What is worse within the noise of a latency stays, and is not beaten by another study's."""
     record = renamed(example_record(40, known=()), "a")
