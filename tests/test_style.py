@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
     "command", [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)], ids=["lint", "format", "types"]
 )
 def test_style(command: tuple[str, ...]) -> None:
-    """Types take most of a minute on a cold cache: mypy reads torch."""
+    """Types take half a minute on a cold cache: mypy reads torch."""
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=280
     )
