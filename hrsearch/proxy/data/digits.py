@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits, load_sample_images
 from torch import Generator, Tensor
 
 from hrsearch.errors import InputError
@@ -111,6 +110,9 @@ def _made(kept: tuple[int, ...], sizes: tuple[int, int, int], seed: int, task: s
 
 def _source(kept: tuple[int, ...], *, validation: bool) -> Source:
     """Every fourth digit and the right third of each photograph are for validation."""
+    # A second to load, and the scenes are made but once.
+    from sklearn.datasets import load_digits, load_sample_images
+
     raw = load_digits()
     mine = (np.arange(len(raw.target)) % 4 == 0) == validation
     chosen = mine & np.isin(raw.target, kept)
