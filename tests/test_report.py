@@ -32,6 +32,7 @@ from hrsearch.report.points import archive, points
 from hrsearch.report.rungs import tau_between
 from hrsearch.report.sections import PLACED
 from hrsearch.report.words import design, duration, outcomes, plain, shown, study_argument
+from hrsearch.search.clock import PREFIX
 from hrsearch.study import Record, Trial, telling
 
 STUDIES = {
@@ -286,8 +287,12 @@ def test_summary_counts_everything() -> None:
 def test_spent_budget_is_not_mentioned() -> None:
     record = dataclasses.replace(STUDIES["everything"], attributes={**STUDIES["everything"].attributes, "budget": 45})
     assert summary(record)[0] == "44 candidates of hrvit.yaml judged, and hrvit_b1 to compare with."
-    assert "the study is complete" in page(record)
-    assert "the same command finishes the study" in page(STUDIES["everything"])
+    assert "the same command finishes the study" in page(record)  # two run yet, or did when their driver ended
+    done = dataclasses.replace(record, trials=tuple(trial for trial in record.trials if trial.state != "running"))
+    assert "the study is complete; a larger --budget searches on" in page(done)
+    hours = {"budget": None, "hours": 0.001, f"{PREFIX}a": [0.0, 10.0]}
+    late = dataclasses.replace(done, attributes={**record.attributes, **hours})
+    assert "the study is complete; more --hours search on" in page(late)
 
 
 def test_reasons_are_counted_without_their_numbers() -> None:

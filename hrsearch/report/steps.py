@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 from hrsearch.pick import winners
-from hrsearch.report.headline import is_finished
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import study_argument
+from hrsearch.search.remaining import is_over
 from hrsearch.study import Record
 from hrsearch.task import TASKS
 
@@ -14,8 +14,8 @@ from hrsearch.task import TASKS
 def next_steps(record: Record) -> Markup:
     """The exact commands that go on from here."""
     winner = [*_winner(record)] if winners(record) else []
-    going = "a larger --budget searches on"
-    hint = f"the study is complete; {going}" if is_finished(record) else f"the same command finishes the study; {going}"
+    going = "more --hours search on" if record.attributes.get("hours") else "a larger --budget searches on"
+    hint = f"the study is complete; {going}" if is_over(record) else f"the same command finishes the study; {going}"
     again = _step("Write this page again", f"hrsearch report {study_argument(record)}", "from the study as it stands")
     steps = element("ol", winner, _step("Go on searching", _resume(record), hint), again, class_="steps")
     return element("section", element("h2", "How to go on"), steps)
