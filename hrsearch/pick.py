@@ -137,10 +137,14 @@ def _beside(record: Record, limits: Sequence[Limit]) -> str:
 
 def _listed(trials: Sequence[Trial]) -> str:
     """Who is not confirmed, and what can be done about that."""
-    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
-    names = ", ".join(trial.name for trial in trials[:MOST_NAMED])
     how = f"hrsearch finalize without --most confirms them, --pick trial:{trials[0].number} takes one as it is"
-    return f"{names}{more} ({how})"
+    return f"{named(trials)} ({how})"
+
+
+def named(trials: Sequence[Trial]) -> str:
+    """Their names, of many the first and how many more there are: "trial 3, trial 8 and 12 more"."""
+    more = f" and {len(trials) - MOST_NAMED} more" if len(trials) > MOST_NAMED else ""
+    return ", ".join(trial.name for trial in trials[:MOST_NAMED]) + more
 
 
 def _keeps(trial: Trial, limit: Limit) -> bool:

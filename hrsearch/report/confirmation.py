@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from hrsearch.pick import named
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import TITLES, counted, design_of, interval_of, metric_of, shown, shown_of, spelled
 from hrsearch.study import Record, Trial
@@ -63,6 +64,5 @@ def _words(record: Record, view: Record, odds: Mapping[int, float]) -> list[str]
     if dropped:
         said.append(f"Dropped as luck of the search: {spelled(dropped)}.")
     if view.unconfirmed:
-        new = spelled([trial.name for trial in view.unconfirmed])
-        said.append(f"Not confirmed: {new}; hrsearch finalize without --most does it.")
+        said.append(f"Not confirmed: {named(view.unconfirmed)}; hrsearch finalize without --most does it.")
     return said
