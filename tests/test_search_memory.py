@@ -15,6 +15,7 @@ from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import CandidateFailed, OutOfMemory
 from hrsearch.evaluate import Evaluate
 from hrsearch.objective import OBJECTIVES
+from hrsearch.proxy import proxy_data
 from hrsearch.report.words import outcomes
 from hrsearch.runner import Runner
 from hrsearch.search import samplers
@@ -45,8 +46,10 @@ def test_a_network_too_large_for_its_worker_ran_out_of_memory(where: str, tmp_pa
     plain[where] |= {"image": [2048, 2048]} if where == "measure" else {"image": 256, "batch": 64}
     _, arch = Space.parse(SPACE).sample(seed=0)
     candidate = Candidate(0, arch.digest(), arch, 0, tmp_path)
+    runner = Runner.model_validate(plain)
+    proxy_data(runner.proxy, "segment")  # a driver has made it before a worker asks for it
     engine = Processes(1, 200.0, ["hrsearch.evaluate"], prepare=limit_memory)
-    found = engine.submit(judged, Evaluate(Runner.model_validate(plain), reference_ms=1.0), candidate).result()
+    found = engine.submit(judged, Evaluate(runner, reference_ms=1.0), candidate).result()
     engine.shutdown()
     assert found.attributes["outcome"] == "failed", found
     assert found.attributes["reason"].startswith("out of memory (")
