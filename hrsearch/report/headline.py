@@ -116,13 +116,8 @@ _JUDGED = ("trained", "stopped", "waiting", "failed")  # what the budget counts
 _NOUNS = {"flops": "FLOPs", "params": "parameters", "training_memory": "memory in training"}
 
 
-def is_finished(record: Record) -> bool:
-    """Whether the budget is spent. It counts what was trained or failed in it; a refusal costs nothing."""
-    budget = record.attributes.get("budget")
-    return budget is not None and _spent(record) >= int(budget)
-
-
 def _spent(record: Record) -> int:
+    """Of the budget: what was trained or failed in it; a refusal costs nothing."""
     return sum(trial.state in _JUDGED for trial in record.trials)
 
 
@@ -133,9 +128,9 @@ def _judged(record: Record) -> str:
     known = [trial.name for trial in judged if trial.attributes.get("known")]
     said = f"{counted(len(judged) - len(known), 'candidate')} of {space} judged"
     said += f", and {spelled(known)} to compare with" if known else ""
-    budget = record.attributes.get("budget")
-    spent = f"; {_spent(record):,} of the budget of {budget:,} are spent" if budget and not is_finished(record) else ""
-    return f"{said}{spent}."
+    budget, spent = record.attributes.get("budget"), _spent(record)
+    left = f"; {spent:,} of the budget of {budget:,} are spent" if budget and spent < budget else ""
+    return f"{said}{left}."
 
 
 def _trained(record: Record, count: int) -> str:
