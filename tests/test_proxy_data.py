@@ -153,6 +153,23 @@ def test_digits_do_not_overlap() -> None:
             assert (torch.maximum(across, down) >= reach - 1e-3)[both].all()
 
 
+def test_hard_scenes_reach_from_plain_to_hard() -> None:
+    """In every scene of six digits ink is bright on a dim photograph; where they are hard, in two of three."""
+
+    def stands_out(name: str) -> torch.Tensor:
+        data = load_dataset(name, image=64, train_images=200, val_images=8)
+        light, is_ink = data.train.images.float().mean(dim=1) / 255, data.train.labels > 0
+        ink = (light * is_ink).sum(dim=(1, 2)) / is_ink.sum(dim=(1, 2))
+        found = ink - (light * ~is_ink).sum(dim=(1, 2)) / (~is_ink).sum(dim=(1, 2))
+        return found[~found.isnan()]  # where there are but decoys, there is no ink of a class
+
+    plain, hard = stands_out("six_digits"), stands_out("hard_digits")
+    assert plain.min() > 0.15
+    assert 0.5 < (hard > 0.15).float().mean() < 0.8
+    assert (hard.abs() < 0.1).float().mean() > 0.15  # by brightness alone they are not seen
+    assert hard.min() < -0.1
+
+
 def test_digits_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="digits need images of at least 28 pixels, but got 16"):
         digits(image=16, train_images=4, val_images=4)
@@ -283,16 +300,21 @@ def test_data_that_does_not_exist_is_told() -> None:
             load_dataset(name, **SMALL)
 
 
-@pytest.mark.parametrize("name", ["digits", "six_digits"])
+@pytest.mark.parametrize("name", ["digits", "six_digits", "hard_digits"])
 def test_digits_serve_every_task_and_to_segment_they_are_the_same(name: str, cache: Path) -> None:
-    """The bytes and the place in the cache that they had when there was no other task."""
-    known = {"digits": "6233c20671d725cb", "six_digits": "8528b2693e72cdc4"}
+    """The bytes and the place in the cache that they had when there was no other task, and none were hard."""
+    known = {"digits": "6233c20671d725cb", "six_digits": "8528b2693e72cdc4", "hard_digits": "4ec60b2a9abca55f"}
     sizes: dict[str, dict[str, Any]] = {
         "digits": {"image": 64, "train_images": 32, "val_images": 8},
         "six_digits": {"image": 32, "train_images": 48, "val_images": 16},
+        "hard_digits": {"image": 32, "train_images": 48, "val_images": 16},
     }
     data = load_dataset(name, **sizes[name])
-    place = {"digits": "digits5-10-64px-32-8-seed0", "six_digits": "digits5-6-32px-48-16-seed0"}
+    place = {
+        "digits": "digits5-10-64px-32-8-seed0",
+        "six_digits": "digits5-6-32px-48-16-seed0",
+        "hard_digits": "digits5-6-hard-32px-48-16-seed0",
+    }
     assert (data.split, data.task) == (known[name], "segment")
     assert [path.name for path in cache.iterdir()] == [place[name]]
     splits = {load_dataset(name, **sizes[name], task=task).split for task in ("segment", "classify", "pose")}

@@ -44,7 +44,7 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Its name below 
 Task = Annotated[str | None, typer.Option(help="Whose head: segment, classify, pose or as the file says.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="digits, six_digits, or a folder of your own: hrsearch data FOLDER says whether it can be read."),
+    typer.Option(help="digits, six_digits, hard_digits, or a folder, which hrsearch data FOLDER looks at first."),
 ]
 Limits = Annotated[
     list[str] | None, typer.Option("--limit", help="flops=5G, latency=30ms, params=10M, memory=200M; repeat it.")

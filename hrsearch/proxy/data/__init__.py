@@ -40,9 +40,8 @@ def load_dataset(
         )
         return made
     if not Path(data).is_dir():
-        raise InputError(
-            f"data {data!r}: no such data set or folder; give 'digits', 'six_digits' or {TASKS[task].folder}"
-        )
+        names = ", ".join(repr(name) for name in DATASETS if is_made(name))
+        raise InputError(f"data {data!r}: no such data set or folder; give {names} or {TASKS[task].folder}")
     sizes = {"image": image, "train_images": train_images, "val_images": val_images, "seed": seed}
     return folder(Path(data), **sizes, task=task, split=split, decoded=decoded)
 
