@@ -83,14 +83,17 @@ def test_digits_depend_on_the_seed_alone(cache: Path, tmp_path: Path, monkeypatc
 
 def test_digits_are_the_same_on_every_processor(tmp_path: Path) -> None:
     """Of a process whose torch does without the vector instructions that this one has, which round otherwise."""
-    asked = "'six_digits', image=32, train_images=256, val_images=64, task='pose'"
-    program = f"from hrsearch.proxy.data import load_dataset; print(load_dataset({asked}).split)"
+    sizes: dict[str, Any] = {"image": 32, "train_images": 256, "val_images": 64}
+    asked = [("six_digits", "pose"), ("hard_digits", "segment")]
+    program = (
+        "from hrsearch.proxy.data import load_dataset\n"
+        f"for name, task in {asked}: print(load_dataset(name, **{sizes}, task=task).split)"
+    )
     older = {"ATEN_CPU_CAPABILITY": "default", "HRSEARCH_CACHE": str(tmp_path / "older")}
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | older, capture_output=True, text=True, check=True
     )
-    here = load_dataset("six_digits", image=32, train_images=256, val_images=64, task="pose")
-    assert done.stdout.split() == [here.split]
+    assert done.stdout.split() == [load_dataset(name, **sizes, task=task).split for name, task in asked]
 
 
 def test_digits_of_the_splits_are_different_ones() -> None:
@@ -168,6 +171,12 @@ def test_hard_scenes_reach_from_plain_to_hard() -> None:
     assert 0.5 < (hard > 0.15).float().mean() < 0.8
     assert (hard.abs() < 0.1).float().mean() > 0.15  # by brightness alone they are not seen
     assert hard.min() < -0.1
+
+
+def test_digits_to_classify_are_plain_in_hard_scenes_too() -> None:
+    """A whole image teaches little: hard ones would teach nothing within a proxy's length."""
+    plain, hard = (load_dataset(name, **SMALL, task="classify") for name in ("six_digits", "hard_digits"))
+    assert hard.split == plain.split
 
 
 def test_digits_that_do_not_fit_are_refused() -> None:
