@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--loads", type=int, default=5, help="how often the page is opened")
     options = parser.parse_args()
     record = example_record(options.trials, rungs=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a browser that has ended may still write
         wall, cpu = time.perf_counter(), time.process_time()
         path = write_report(record, Path(folder) / "report.html")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -3,9 +3,12 @@
 import itertools
 import random
 import time
-from multiprocessing import get_context
+from collections.abc import Iterator
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import pytest
 import torch
 
 from hrsearch.proxy.checkpoint import read_state, write_state
@@ -14,15 +17,25 @@ LARGE = 1 << 23  # values of a checkpoint, 32 MiB: writing it is most of what th
 KILLS = 8
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(tmp_path: Path) -> None:
-    """The first before anything is complete, the others at random moments after that."""
-    path, partial = tmp_path / "checkpoint.pt", tmp_path / ".checkpoint.pt.partial"
+@pytest.fixture
+def own_server() -> Iterator[ForkServerContext]:
+    """A server that has the checkpoints imported, gone at the end: the engines' tests need one of their own."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # the standard library's own tests do it so
     context = get_context("forkserver")
     context.set_forkserver_preload(["hrsearch.proxy.checkpoint"])
+    yield context
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_one(
+    tmp_path: Path, own_server: ForkServerContext
+) -> None:
+    """The first before anything is complete, the others at random moments after that."""
+    path, partial = tmp_path / "checkpoint.pt", tmp_path / ".checkpoint.pt.partial"
     moments, torn, numbers = random.Random(0), 0, []
     for kill in range(KILLS):
         before = written(path)
-        process = context.Process(target=write_on, args=(path, kill * 1000))
+        process = own_server.Process(target=write_on, args=(path, kill * 1000))
         process.start()
         while written(path) == before if kill else not partial.exists():
             assert process.is_alive()
