@@ -240,9 +240,16 @@ def _obstacles(records: Sequence[Record], names: Sequence[str], objectives: Sequ
         bearing = [{key: one[key] for key, costs in BEARS_ON.items() if costs & common} for one in taken]
         if told := list(_differences(bearing, names)):
             yield f"the studies took their costs in different ways: {'; '.join(told)}"
-    processors = [(record.attributes.get("machine") or {}).get("processor") for record in records]
-    if "latency" in common and _differ(processors):
-        yield f"latencies are of different processors: {_told(processors, names)}"
+    devices = [_timed_on(record) for record in records]
+    if "latency" in common and _differ(devices):
+        yield f"latencies are of different devices: {_told(devices, names)}"
+
+
+def _timed_on(record: Record) -> str | None:
+    """The GPUs or processors of its latencies; the machine's processor where they do not say."""
+    latencies = (trial.attributes.get("latency") or {} for trial in record.trained)
+    devices = sorted({str(latency["device"]) for latency in latencies if latency.get("device")})
+    return " and ".join(devices) or (record.attributes.get("machine") or {}).get("processor")
 
 
 def _doubts(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:

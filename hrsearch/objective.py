@@ -150,7 +150,7 @@ class Limit:
 
     def __str__(self) -> str:
         sign = "<=" if self.kind == "at_most" else ">="
-        return f"{self.objective}{sign}{readable(self.bound, OBJECTIVES[self.objective].unit)}"
+        return f"{self.objective}{sign}{_short(self.bound, OBJECTIVES[self.objective].unit)}"
 
 
 def objective_of(name: str) -> Objective:
@@ -181,7 +181,12 @@ def parse_limit(text: str) -> Limit:
 
 
 def readable(value: float, unit: str = "") -> str:
-    """`value` with three significant digits and a suffix: 5.01G, 12.3M, 184MB, 41.2ms."""
+    """`value` with three significant digits and a suffix: 5.01G, 12.3M, 184MB, 41.2ms, 1230ms."""
+    return f"{value:.0f}{unit}" if unit == "ms" and abs(value) >= 999.5 else _short(value, unit)
+
+
+def _short(value: float, unit: str) -> str:
+    """So a limit is written in studies, too, by whose text its violations are known: 1.23e+03ms."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size and unit in ("", "B"):
             return f"{value / size:.3g}{suffix}{unit}"

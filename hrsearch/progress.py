@@ -21,6 +21,7 @@ from hrsearch.report.words import duration, study_argument
 from hrsearch.runner import Measure, Runner
 from hrsearch.search.driver import Event
 from hrsearch.search.remaining import is_over, seconds_left
+from hrsearch.search.verdict import is_spent
 from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
@@ -95,7 +96,8 @@ class Progress:
         for trial in front:
             if self._bar is not None and before is not None and trial.number not in before:
                 _say(self._bar, f"new on the front: {described(trial)}")
-        self._best = readable(max(float(trial.values[0] or 0) for trial in front)) if front else "-"
+        unit = record.objectives[0].unit
+        self._best = readable(float(front[0].values[0] or 0), unit) if front else "-"  # the best of it comes first
         if time.monotonic() >= self._due:
             self.report()
 
@@ -285,14 +287,15 @@ def standing(record: Record) -> Iterator[str]:
     """Where a study stands: its trials by state, how fast it goes, its front."""
     counts = Counter(trial.state for trial in record.trials)
     budget, hours = record.attributes.get("budget"), record.attributes.get("hours")
-    ended = sorted(trial.finished for trial in record.trials if trial.finished and trial.state != "refused")
+    judged = [trial for trial in record.trials if is_spent(trial.attributes)]
+    ended = sorted(trial.finished for trial in judged if trial.finished)
     yield f"{record.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
     if len(ended) > 1 and (span := (ended[-1] - ended[0]).total_seconds()):
         last = max(datetime.now() - ended[-1], timedelta())
-        rate = 3600 * (len(ended) - 1) / span
+        rate = 3600 * (len(judged) - 1) / span
         asked = (f" of a budget of {budget}" if budget else "") + (f" in {hours:g} hours" if hours else "")
         ago = f"the last {duration(last.total_seconds())} ago"
-        yield f"{len(ended)} judged{asked}, {rate:.0f} an hour, {ago}{_onward(record, counts['running'])}"
+        yield f"{len(judged)} judged{asked}, {rate:.0f} an hour, {ago}{_onward(record, counts['running'])}"
     for trial in record.front()[:10]:
         yield f"  {described(trial)}"
 

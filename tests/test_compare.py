@@ -84,8 +84,23 @@ def test_costs_taken_in_different_ways_make_no_winner(tmp_path: Path) -> None:
     assert not {"hypervolume", "beaten_by"} & json_of(found)["studies"][0].keys()
     threads = compared([record, changed(record, "b", measure={"threads": 2, "batch": 4})])
     assert "batch is 1 in a and 4 in b; threads is 1 in a and 2 in b" in threads.obstacles[0]
-    other = {**record.attributes, "machine": {**record.attributes["machine"], "processor": "M7"}}
-    assert "different processors" in compared([record, replace(record, name="b", attributes=other)]).obstacles[0]
+
+
+def on_device(record: Record, name: str, device: str, processor: str) -> Record:
+    """The study as if its latencies had been taken on that device of a machine with that processor."""
+    trials = (
+        replace(trial, attributes={**trial.attributes, "latency": {**trial.attributes["latency"], "device": device}})
+        for trial in record.trials
+    )
+    machine = {**record.attributes["machine"], "processor": processor}
+    return replace(record, name=name, trials=tuple(trials), attributes={**record.attributes, "machine": machine})
+
+
+def test_latencies_are_of_what_the_networks_ran_on_not_of_the_machine_around_it() -> None:
+    record = example_record(10)
+    mine, yours = on_device(record, "a", "H200", "M7"), on_device(record, "b", "A100", "M7")
+    assert compared([mine, yours]).obstacles == ("latencies are of different devices: H200 in a and A100 in b",)
+    assert compared([mine, on_device(record, "b", "H200", "M8")]).obstacles == ()
 
 
 def test_an_image_has_no_bearing_on_parameters() -> None:

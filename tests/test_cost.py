@@ -178,3 +178,5 @@ def test_a_wrong_limit_says_what_would_work(text: str, words: str) -> None:
 
 def test_readable() -> None:
     assert [readable(value) for value in (5.01e9, 12.34e6, 999, 0.123)] == ["5.01G", "12.3M", "999", "0.123"]
+    assert [readable(value, "ms") for value in (41.23, 1234.5)] == ["41.2ms", "1234ms"]
+    assert str(parse_limit("latency<=2s")) == "latency<=2e+03ms"  # as studies have it

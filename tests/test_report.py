@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_study import HRVIT_B1, example_arch, example_record, store
+from example_study import HRVIT_B1, LIMIT, example_arch, example_record, store
 
 from hrsearch.arch import Arch, Part
 from hrsearch.grammar import yaml_of
-from hrsearch.report import FIGURES, write_report
+from hrsearch.progress import standing
+from hrsearch.report import FIGURES, sections, write_report
 from hrsearch.report.differences import apart, differences, nearest, of_heads
 from hrsearch.report.effects import effects
-from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Solid, Trace
+from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Solid, Trace, early_score
 from hrsearch.report.forecasts import forecasts
 from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, standing_out, summary
 from hrsearch.report.health import sentences
@@ -31,7 +32,8 @@ from hrsearch.report.page import page
 from hrsearch.report.points import archive, points
 from hrsearch.report.rungs import tau_between
 from hrsearch.report.sections import PLACED
-from hrsearch.report.words import design, duration, outcomes, plain, shown, study_argument
+from hrsearch.report.winners import choice_of
+from hrsearch.report.words import design, duration, metric_of, outcomes, plain, shown, study_argument
 from hrsearch.search.clock import PREFIX
 from hrsearch.study import Record, Trial, telling
 
@@ -281,7 +283,69 @@ def test_summary_counts_everything() -> None:
     text = " ".join(summary(STUDIES["everything"]))
     judged = "44 candidates of hrvit.yaml judged, and hrvit_b1 to compare with; 45 of the budget of 200 are spent."
     assert text.startswith(f"{judged} 40 networks trained")
-    assert text.endswith("6 refused by a limit before training, 5 failed, 1 cut off and 2 being judged.")
+    assert text.endswith("6 refused by a limit, 5 failed, 1 cut off and 2 being judged.")
+
+
+def test_what_a_limit_refused_after_its_training_is_spent() -> None:
+    record = example_record(10, known=())
+    refused = {"outcome": "refused", "reason": "score>=0.9 does not hold (score is 0.4)"}
+    others = [
+        dataclasses.replace(trial, state="refused", attributes={**trial.attributes, **refused})
+        for trial in record.trials[:5]
+    ]
+    half = dataclasses.replace(record, trials=(*others, *record.trials[5:]))
+    assert summary(half)[0] == "10 candidates of hrvit.yaml judged; 10 of the budget of 200 are spent."
+    assert summary(half)[-1] == "5 refused by a limit."
+    assert any(line.startswith("10 judged of a budget of 200") for line in standing(half))
+
+
+def test_what_no_training_scored_is_no_score() -> None:
+    """Of a screen there is what a zero-cost proxy says, in units of its own."""
+    record = example_record(8, known=(), rungs=True)
+    for trial in record.trials:
+        screened = {"value": 1200.0, "metric": "naswot", "rung": 0, "steps": 0, "loss": -1200.0, "seconds": 0.1}
+        if trial.state == "stopped":
+            trial.attributes.update({"rungs": [screened], "score": screened})  # type: ignore[attr-defined]
+    first = [trial for trial in record.trials if trial.state == "stopped"]
+    record = dataclasses.replace(record, trials=(*first, *record.trained))
+    assert metric_of(record) == "mIoU"
+    assert {early_score(trial) for trial in first} == {None}
+    assert all(0 < (early_score(trial) or 0) < 1 for trial in record.trained)
+    assert "naswot" not in headline(record)
+
+
+def test_commands_of_a_confirmed_study_export_what_is_shown() -> None:
+    """By the search's scores the first is the best, by the confirmed ones the last of the front."""
+    record = example_record(12, known=())
+    front = record.front()
+    chosen = {trial.number: place / 10 for place, trial in enumerate(front)}
+    found = {
+        f"confirmation:3:{number}:{seed}": {"value": value + seed / 1000, "metric": "mIoU", "steps": 900}
+        for number, value in chosen.items()
+        for seed in (0, 1)
+    }
+    how = {"confirmation": {"times": 3, "seeds": 2, "split": "official", "noise": 0.01}}
+    view = dataclasses.replace(record, attributes={**record.attributes, **how, **found})
+    assert choice_of(record, front[0], "best") == "best"
+    assert choice_of(view, front[0], "best") == f"trial:{front[0].number}"
+    assert choice_of(view, front[-1], "best") == "best"
+    assert f"--pick trial:{front[0].number} " in page(view)
+    assert [points(one)["confirmed"] for one in (record, view)] == [False, True]
+
+
+def test_a_batch_of_images_takes_as_many_multiplications() -> None:
+    record = example_record(4)
+    for trial in record.trials:
+        trial.attributes["latency"]["batch"] = 16
+    flops, latency = (record.trials[0].attributes[name] for name in ("flops", "latency"))
+    assert sections._rate(record.trials[0]) == pytest.approx(16e3 * flops / latency["median_ms"])
+
+
+def test_nothing_grows_where_nothing_keeps_the_limits() -> None:
+    assert "added" in sections._growing(example_record(24))
+    record = example_record(24)
+    beyond = (dataclasses.replace(t, attributes={**t.attributes, "violations": {LIMIT: 1.0}}) for t in record.trials)
+    assert "added" not in sections._growing(dataclasses.replace(record, trials=tuple(beyond)))
 
 
 def test_spent_budget_is_not_mentioned() -> None:

@@ -49,6 +49,14 @@ def test_the_verdict_follows_what_the_arms_found(gain: Callable[[float], float],
     assert [(trace.mode, trace.dashed) for trace in figure.traces] == [("band", 0), ("line", 0), ("line", 1)]
 
 
+def test_where_neither_arm_found_anything_nothing_is_told() -> None:
+    """Early with rungs: one candidate is trained in full, all others wait."""
+    record = with_control(example_record(60, known=()), lambda score: score)
+    first = next(trial.number for trial in record.trials if "arm" not in trial.attributes)
+    trials = (t if t.number == first else dataclasses.replace(t, state="stopped") for t in record.trials)
+    assert "cannot be told" in " ".join(verdict(dataclasses.replace(record, trials=tuple(trials))))
+
+
 def test_equal_counts_are_compared_and_the_published_network_is_in_no_arm() -> None:
     record = with_control(example_record(60), lambda score: score)
     found = compared(record)

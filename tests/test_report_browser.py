@@ -174,6 +174,10 @@ def test_front_under_a_limit_is_what_python_finds(quiet: Page, report: Path, sha
     assert numbers_on(quiet, "table[data-view=''] .open") == [trial.number for trial in kept.front()]
     assert f"{len(kept.trials)} of {len(RECORD.trained)} networks are left" in texts(quiet, "#kept")[0]
     assert f"--pick 'latency<={limit:g}'" in texts(quiet, "#kept code")[0]
+    quiet.evaluate("DATA.confirmed = true; changed()")
+    best = max(kept.contenders, key=lambda trial: float(trial.values[0] or 0))
+    assert f"--pick trial:{best.number} " in texts(quiet, "#kept code")[0]
+    quiet.evaluate("DATA.confirmed = false; changed()")
     quiet.click(*middle_of(quiet, "#no-limits"))
     quiet.until("Object.keys(state.limits).length === 0")
     assert numbers_on(quiet, "table[data-view=''] .open") == before
@@ -229,6 +233,9 @@ def test_axes_and_colour_are_chosen(quiet: Page, report: Path) -> None:
 def test_levels_of_knobs_are_chosen_by_click_and_by_drag(quiet: Page, report: Path) -> None:
     quiet.open(report)
     quiet.click(*middle_of(quiet, "[data-knob=window3][data-level='1']"))
+    kept = [trial for trial in RECORD.contenders if trial.knobs.get("window3") == 5]
+    best = max(kept, key=lambda trial: float(trial.values[0] or 0))
+    assert f"--pick trial:{best.number} " in texts(quiet, "#kept code")[0]  # levels are nothing that an export knows
     expected = [t.number for t in RECORD.trained if t.knobs.get("window3") == 5]
     assert quiet.evaluate("EVERY.filter((index) => state.kept[index]).map((index) => DATA.number[index])") == expected
     quiet.click(*middle_of(quiet, "[data-knob=window3][data-level='1']"))

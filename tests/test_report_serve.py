@@ -54,7 +54,8 @@ def test_the_page_follows_the_study(served: tuple[Path, str]) -> None:
     assert not (folder / "report.html").exists()
 
 
-def test_nothing_but_the_page_is_served(served: tuple[Path, str]) -> None:
+def test_nothing_but_the_page_and_its_table_is_served(served: tuple[Path, str]) -> None:
+    assert fetched(served[1] + "/trials.csv")[0].splitlines()[0].startswith("number,")
     for path in ("/study.journal", "/../study.journal", "/?x"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             fetched(served[1] + path)

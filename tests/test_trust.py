@@ -227,6 +227,31 @@ def test_what_was_taken_over_reached_the_last_rung_and_tells_nothing_of_the_firs
     assert [row.tau.value for row in card.proxy if row.tau] == pytest.approx([1, 1])
 
 
+def test_a_choice_at_a_later_rung_is_one_among_all() -> None:
+    """The truly best half were let go at the first rung: the score finds none of them, though it orders its own."""
+    record = taken_over(example_record(24, known=()))
+    for trial in record.trials[12:]:
+        trial.attributes["rungs"].pop()
+    long = {t.number: t.attributes["score"]["value"] + (1.0 if t.number >= 12 else 0.0) for t in record.trials}
+    card = card_of(with_long_scores(record, lambda trial: long[trial.number]))
+    assert card is not None
+    last = card.proxy[-1]
+    assert (last.networks, card.networks) == (12, 24)
+    assert last.tau is not None
+    assert last.tau.value == pytest.approx(1)
+    assert (last.recall.value, last.regret.value > 0.5) == (0, True)
+    assert any(line.startswith("score after 300 steps (rung 1), of 12 judged ") for line in lines_of(card))
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(9, "amber"), (10, "green")])
+def test_green_takes_more_than_a_few_networks(count: int, verdict: str) -> None:
+    """An interval of a few is far too narrow."""
+    record = example_record(count, known=())
+    card = card_of(with_long_scores(record, lambda trial: trial.attributes["score"]["value"]))
+    assert card is not None
+    assert card.verdict == verdict
+
+
 def test_a_rung_of_which_too_few_are_known_has_no_row() -> None:
     card = card_of(with_long_scores(taken_over(example_record(12, known=()), *range(9)), lambda trial: trial.number))
     assert card is not None

@@ -28,6 +28,7 @@ class Comparison:
     low: Rows  # and where 95 of 100 choices lie
     high: Rows
     chance: float  # how often a random arm would do as badly if the arms were alike: never 0, for choices are few
+    chance_of_more: float  # and as well
 
     @property
     def count(self) -> int:
@@ -57,8 +58,9 @@ def compared(record: Record) -> Comparison | None:
     low, high = np.quantile(ours, [0.025, 0.975], axis=0)
     theirs = _growths(covered[len(sampled) :], count, generator)
     pooled = _growths(covered, count, generator)[:, -1]
-    as_bad = int((pooled <= theirs[0, -1] + 1e-12).sum())
-    return Comparison(theirs.mean(axis=0), ours.mean(axis=0), low, high, (as_bad + 1) / (CHOICES + 1))
+    as_bad, as_good = int((pooled <= theirs[0, -1] + 1e-12).sum()), int((pooled >= theirs[0, -1] - 1e-12).sum())
+    chances = (as_bad + 1) / (CHOICES + 1), (as_good + 1) / (CHOICES + 1)
+    return Comparison(theirs.mean(axis=0), ours.mean(axis=0), low, high, *chances)
 
 
 def verdict(record: Record) -> Iterator[str]:
@@ -75,7 +77,7 @@ def verdict(record: Record) -> Iterator[str]:
     yield from _let_go(record)
     if found.chance <= SURE:
         yield f"The sampler earned its keep: luck does as much in {found.chance:.1%} of cases."
-    elif found.chance >= 1 - SURE:
+    elif found.chance_of_more <= SURE:
         yield "Random draws did better here than the sampler, and not by luck: try another sampler."
     else:
         yield f"Whether the sampler earned its keep cannot be told: luck does as much in {found.chance:.0%} of cases."

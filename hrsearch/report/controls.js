@@ -70,7 +70,6 @@ function rounded(value, side) {
 // What is left, in words, and the command that picks the best of it.
 function tellKept(place) {
   const left = EVERY.filter((index) => state.kept[index]).length;
-  const limits = Object.entries(state.limits).filter(([key]) => columnOf(key).limit);
   if (!isFiltered()) {
     place.replaceChildren(`${COUNT} networks are trained.`);
     return;
@@ -80,7 +79,25 @@ function tellKept(place) {
     return;
   }
   const words = `${left} of ${COUNT} networks are left; ${state.fronts[""].size} of them are on the front that is drawn.`;
-  const texts = limits.map(([key, bound]) => `${columnOf(key).limit}${columnOf(key).best === "minimize" ? "<=" : ">="}${Number(bound)}`);
-  const command = `hrsearch export ${DATA.study} --pick '${texts.join(",")}' --to winner/`;
-  place.replaceChildren(words, ...(texts.length ? [commandBox(command)] : []));
+  const best = bestLeft();
+  const command = `hrsearch export ${DATA.study} --pick ${choiceOf(best)} --to winner/`;
+  place.replaceChildren(words, ...(best === undefined ? [] : [commandBox(command)]));
+}
+
+// The best of those left that an export may choose; undefined where there is none.
+function bestLeft() {
+  const column = columnOf("score") ?? columnOf(DATA.views[""].objectives[0]);
+  const worth = (index) => (column.best === "maximize" ? 1 : -1) * (column.values[index] ?? NaN);
+  const left = DATA.views[""].contenders.filter((index) => state.kept[index] && !Number.isNaN(worth(index)));
+  return left.sort((a, b) => worth(b) - worth(a))[0];
+}
+
+// Limits, where they say all: levels of knobs and other devices cannot be written, and confirmed scores choose otherwise.
+function choiceOf(best) {
+  const columns = Object.keys(state.limits).map(columnOf);
+  const isSaid = columns.length && columns.every(({ limit }) => limit) && !Object.keys(state.levels).length;
+  if (!isSaid || DATA.confirmed) return `trial:${DATA.number[best]}`;
+  const texts = Object.values(state.limits).map((bound, place) =>
+    `${columns[place].limit}${columns[place].best === "minimize" ? "<=" : ">="}${Number(bound)}`);
+  return `'${texts.join(",")}'`;
 }

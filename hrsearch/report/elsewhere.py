@@ -6,7 +6,7 @@ from hrsearch.pick import value_of, winners
 from hrsearch.report.figures import Scatter
 from hrsearch.report.markup import Markup, element, figure_place
 from hrsearch.report.steps import command_box
-from hrsearch.report.winners import table_of
+from hrsearch.report.winners import choice_of, table_of
 from hrsearch.report.words import counted, plain, shown_of, study_argument
 from hrsearch.study import Record
 from hrsearch.targets import on_target, targets_of
@@ -29,7 +29,9 @@ def elsewhere(record: Record) -> Markup | None:
 def _target(record: Record, target: str, there: Record) -> Markup:
     place = _place(target)
     figure = figure_place(place, f"Score against latency on {target}")
-    export = f"hrsearch export {study_argument(record)} --on {target} --pick knee --to winner/"
+    knee = winners(there).get("knee")
+    choice = choice_of(there, knee, "knee") if knee else "knee"
+    export = f"hrsearch export {study_argument(record)} --on {target} --pick {choice} --to winner/"
     words = element("p", " ".join(_words(record, target, there)))
     return element("div", element("h3", target), words, figure, table_of(there, target), command_box(export))
 

@@ -173,8 +173,8 @@ def scores(record: Record) -> Figure | None:
 
 def early_score(trial: Trial) -> float | None:
     """The score after the first rung that trains, where all are alike; without rungs that of full training."""
-    rungs = [score["value"] for score in trial.attributes.get("rungs") or () if score["steps"]]
-    score = rungs[0] if rungs else value_of(trial, "score")
+    known = [*(trial.attributes.get("rungs") or ()), trial.attributes.get("score") or {}]
+    score = next((one["value"] for one in known if one.get("value") is not None and one.get("steps", 1)), None)
     return score if score is not None and math.isfinite(score) else None
 
 

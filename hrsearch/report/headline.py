@@ -7,6 +7,7 @@ from pathlib import Path
 from hrsearch.objective import OBJECTIVES
 from hrsearch.pick import trained_of, value_of, winners
 from hrsearch.report.words import counted, metric_of, outcomes, plain, shown_of, spelled
+from hrsearch.search.verdict import is_spent
 from hrsearch.study import Record, Trial
 
 
@@ -105,30 +106,24 @@ def _candidates(record: Record, cost: str) -> list[Trial]:
 
 
 _ENDS = {
-    "refused": "refused by a limit before training",
+    "refused": "refused by a limit",
     "stopped": "let go at an earlier rung",
     "waiting": "waiting at a rung",
     "failed": "failed",
     "running": "being judged",
     "lost": "cut off",
 }
-_JUDGED = ("trained", "stopped", "waiting", "failed")  # what the budget counts
 _NOUNS = {"flops": "FLOPs", "params": "parameters", "training_memory": "memory in training"}
 
 
-def _spent(record: Record) -> int:
-    """Of the budget: what was trained or failed in it; a refusal costs nothing."""
-    return sum(trial.state in _JUDGED for trial in record.trials)
-
-
 def _judged(record: Record) -> str:
-    """What was refused is no judged network, and a published one is no candidate."""
+    """What was refused untrained is no judged network, and a published one is no candidate."""
     space = Path(str(record.attributes.get("space_path") or "the space")).name
-    judged = [trial for trial in record.trials if trial.state in _JUDGED]
+    judged = [trial for trial in record.trials if is_spent(trial.attributes)]
     known = [trial.name for trial in judged if trial.attributes.get("known")]
     said = f"{counted(len(judged) - len(known), 'candidate')} of {space} judged"
     said += f", and {spelled(known)} to compare with" if known else ""
-    budget, spent = record.attributes.get("budget"), _spent(record)
+    budget, spent = record.attributes.get("budget"), len(judged)
     left = f"; {spent:,} of the budget of {budget:,} are spent" if budget and spent < budget else ""
     return f"{said}{left}."
 

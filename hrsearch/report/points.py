@@ -16,7 +16,9 @@ from hrsearch.report.headline import standing_out
 from hrsearch.report.words import TITLES, arch_of, design, kinds_of, metric_of, plain, study_argument
 from hrsearch.study import Record, Trial
 from hrsearch.targets import on_target, targets_of
+from hrsearch.trust.confirmed import confirmed
 
+MEASURED = ("latency", "flops", "memory", "training_memory")  # that another device has values of its own of
 FORMS = {"score": "score", "latency": "ms", "memory": "bytes", "training_memory": "bytes"}  # others are counts
 
 
@@ -28,11 +30,13 @@ def points(record: Record) -> dict[str, Any]:
     views = {"": _view(record, trials, {objective.name: objective.name for objective in record.objectives})}
     for target in targets_of(record):
         there = on_target(record, target)
-        names = {name: f"{name} on {target}" for name in ("latency", "flops")}
-        columns |= {key: _column(there, trials, name, f" on {target}") for name, key in names.items()}
+        found = {name: _column(there, trials, name, f" on {target}") for name in MEASURED}
+        names = {name: f"{name} on {target}" for name, column in found.items() if column}
+        columns |= {key: found[name] for name, key in names.items()}
         views[target] = _view(there, trials, {one.name: names.get(one.name, one.name) for one in record.objectives})
     return {
         "study": study_argument(record),
+        "confirmed": confirmed(record) is not record,  # an export chooses by other scores then
         "number": [trial.number for trial in trials],
         "known": {index: trial.name for index, trial in enumerate(trials) if trial.attributes.get("known")},
         "columns": {key: column for key, column in columns.items() if column},

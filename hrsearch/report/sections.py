@@ -20,7 +20,7 @@ from hrsearch.report.steps import next_steps
 from hrsearch.report.trust import trust_card
 from hrsearch.report.winners import front_table, podium
 from hrsearch.report.words import counted, shown
-from hrsearch.study import Record
+from hrsearch.study import Record, Trial
 
 PLACED = {  # figures that stand in a section of their own
     "sampler_against_random",
@@ -166,7 +166,7 @@ def _growing(record: Record) -> str:
     last = max(len(shares) // 4, 1)
     gained = 1 - shares[-1 - last] / shares[-1] if len(shares) > last and shares[-1] else 1.0
     added = f"{gained:.1%} of it" if gained >= 5e-4 else "nothing"
-    late = f" The last {counted(last, 'trial')} added {added}." if last > 1 else ""
+    late = f" The last {counted(last, 'trial')} added {added}." if last > 1 and shares[-1] else ""
     return (
         "How much of the box between the worst and the best values seen the front dominates; costs on a log scale."
         + late
@@ -187,13 +187,19 @@ def _in_time(record: Record) -> str:
 
 def _spread(record: Record) -> str:
     trials = [t for t in trained_of(record) if value_of(t, "latency") and value_of(t, "flops")]
-    rates = sorted((value_of(t, "flops") or 0.0) / (value_of(t, "latency") or 1.0) * 1e3 for t in trials)
+    rates = sorted(_rate(trial) for trial in trials)
     if len(rates) < 2:
         return "Multiply-accumulates against measured latency."
     return (
         f"A network here does between {shown('flops', rates[0])} and {shown('flops', rates[-1])} multiply-accumulates "
         f"a second: {rates[-1] / rates[0]:.1f} times as many in one design as in another."
     )
+
+
+def _rate(trial: Trial) -> float:
+    """Multiply-accumulates a second: FLOPs are of one image, latency of a batch."""
+    images = int(trial.attributes["latency"].get("batch", 1))
+    return images * (value_of(trial, "flops") or 0.0) / (value_of(trial, "latency") or 1.0) * 1e3
 
 
 def _spread_of_scores(record: Record) -> str:

@@ -27,8 +27,8 @@ def trust_card(record: Record) -> Markup | None:
 def _table(card: Card, part: Part) -> Markup:
     sides = _aligned(heads_of(card, part))
     heads = [element("th", head, scope="col", style=f"text-align: {side}") for head, side in sides]
-    rows = [_row(cells_of(row, part), verdict_of(row)) for row in card.proxy]
-    rows += [_row(cells_of(row, part)) for row in card.baselines]
+    rows = [_row(cells_of(row, part, card.networks), verdict_of(row)) for row in card.proxy]
+    rows += [_row(cells_of(row, part, card.networks)) for row in card.baselines]
     return element("table", element("thead", element("tr", heads)), element("tbody", rows))
 
 

@@ -1,6 +1,6 @@
 """The winners: a card for each, and the table of the front they stand on."""
 
-from hrsearch.pick import value_of
+from hrsearch.pick import value_of, winners
 from hrsearch.report.headline import standing_out
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.steps import command_box
@@ -14,6 +14,7 @@ from hrsearch.report.words import (
     study_argument,
 )
 from hrsearch.study import Record, Trial
+from hrsearch.trust import to_pick_from
 
 CARDS = {"knee": "The knee", "best": "The best score", "fastest": "The fastest", "smallest": "The smallest"}
 WHY = {
@@ -74,7 +75,7 @@ def _card(record: Record, trial: Trial, choices: list[str]) -> Markup:
     numbers = [_number(record, trial, name) for name in TITLES if value_of(trial, name) is not None]
     title = " · ".join(CARDS[choice] for choice in choices)
     why = WHY[choices[0]] if len(choices) == 1 else None
-    command = f"hrsearch export {study_argument(record)} --pick {choices[0]} --to winner/"
+    command = f"hrsearch export {study_argument(record)} --pick {choice_of(record, trial, choices[0])} --to winner/"
     return element(
         "article",
         element("p", title, class_="choice"),
@@ -86,6 +87,12 @@ def _card(record: Record, trial: Trial, choices: list[str]) -> Markup:
         opener(trial, "All about it"),
         class_="card",
     )
+
+
+def choice_of(record: Record, trial: Trial, choice: str) -> str:
+    """What `--pick` takes this trial by: the choice, unless an export takes another for it by confirmed scores."""
+    picked = winners(to_pick_from(record, choice)).get(choice)
+    return choice if picked and picked.number == trial.number else f"trial:{trial.number}"
 
 
 def _number(record: Record, trial: Trial, name: str) -> Markup:

@@ -48,7 +48,7 @@ def shown(name: str, value: float | None) -> str:
 
 def digits(value: float) -> str:
     """Three significant digits: 1.20, 41.2, 1230."""
-    return f"{value:#.3g}".rstrip(".") if 1e-3 <= abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".") if 1e-3 <= abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def shown_of(trial: Trial, name: str) -> str:
@@ -66,7 +66,8 @@ def interval_of(trial: Trial) -> str:
 def metric_of(record: Record) -> str:
     """What the score is: "mIoU", "top-1" or "PCK@0.1", or "score" before anything is trained."""
     scores = (trial.attributes.get("score") or {} for trial in record.trials)
-    return str(next((score["metric"] for score in scores if score.get("metric")), "score"))
+    trained = (score["metric"] for score in scores if score.get("metric") and score.get("steps", 1))
+    return str(next(trained, "score"))
 
 
 def arch_of(trial: Trial) -> Arch | None:

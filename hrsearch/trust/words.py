@@ -26,11 +26,12 @@ def heads_of(card: Card, part: Part) -> tuple[str, ...]:
     return ("order by", "Kendall tau", f"finds of the best {card.best}", f"{card.metric} lost")
 
 
-def cells_of(row: Row, part: Part) -> tuple[str, ...]:
-    """A row in words."""
+def cells_of(row: Row, part: Part, networks: int) -> tuple[str, ...]:
+    """A row in words; `networks` are the card's."""
     top = (row.tau_top, row.recall_top, row.regret_top)
     tau, found, lost = top if part == "top" else (row.tau, row.recall, row.regret)
-    return (row.name, _number(tau), _number(found, percent=True), _number(lost, digits=3))
+    name = row.name if row.networks == networks else f"{row.name}, of {row.networks} judged"
+    return (name, _number(tau), _number(found, percent=True), _number(lost, digits=3))
 
 
 def title_of(card: Card) -> str:
@@ -54,7 +55,7 @@ def lines_of(card: Card) -> list[str]:
 
 
 def _table(card: Card, part: Part) -> list[str]:
-    rows = [heads_of(card, part), *(cells_of(row, part) for row in (*card.proxy, *card.baselines))]
+    rows = [heads_of(card, part), *(cells_of(row, part, card.networks) for row in (*card.proxy, *card.baselines))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
