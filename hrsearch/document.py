@@ -40,6 +40,8 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else f"{path}"
             raise InputError(f"{where}: no valid YAML ({getattr(error, 'problem', error)})") from None
+        except (ValueError, RecursionError) as error:  # a date or a number that there is none, a list within itself
+            raise InputError(f"{path}: no valid YAML ({str(error).splitlines()[0]})") from None
         lines: dict[Keys, int] = {}
         for keys, line in _lines_of(node, ()):
             if keys in lines:

@@ -11,7 +11,7 @@ from hrsearch.arch import Value
 
 Read = Callable[[str], Any]
 
-_PREFIX = "knob_"
+_PREFIX = "__knob_"  # nothing that a person writes
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

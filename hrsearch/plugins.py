@@ -14,6 +14,7 @@ from pathlib import Path
 from hrsearch.errors import InputError
 
 GROUP = "hrsearch.plugins"
+PLUGIN = "hrsearch_plugin_"  # modules of files are called this, the file's stem and a hash of where it lies
 
 
 @cache
@@ -38,7 +39,7 @@ def load_plugins(paths: Iterable[str | Path]) -> None:
 def _run(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"plug-in {path}: no such file")
-    name = f"hrsearch_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{PLUGIN}{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"plug-in {path}: not a Python file")

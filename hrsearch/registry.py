@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from hrsearch.errors import InputError, suggestion
-from hrsearch.plugins import load_entry_points
+from hrsearch.plugins import PLUGIN, load_entry_points
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ class Registry:
 
         def register(constructor: Entry) -> Entry:
             taken = self._entries.get(kind)
-            if taken is not None and taken.__qualname__ != constructor.__qualname__:
+            if taken is not None and _origin(taken) != _origin(constructor):
                 raise InputError(f"{self.what} {kind!r} is registered twice; choose another name")
             self._entries[kind] = constructor
             return constructor
@@ -52,6 +52,12 @@ class Registry:
     def options(self, kind: str) -> dict[str, Any]:
         """The options of `kind` with their defaults."""
         return dict(_options(self[kind]))
+
+
+def _origin(constructor: Callable[..., Any]) -> tuple[str, str]:
+    """Its name and its module's; a plug-in's file is the same wherever it lies, for an export brings a copy."""
+    module = constructor.__module__
+    return (module.rpartition("_")[0] if module.startswith(PLUGIN) else module), constructor.__qualname__
 
 
 @cache

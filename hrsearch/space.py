@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,9 +100,20 @@ class Space:
                 setting[name] = choose(self.knobs[name])
             return setting[name]
 
-        arch = Template(self.document).resolve(read, self.task)
-        refused = next((rule for index, rule in enumerate(self.require) if not self._holds(index, setting)), None)
+        try:
+            arch: Arch | None = Template(self.document).resolve(read, self.task)
+        except InputError:
+            # Perhaps of values that a requirement refuses: it may be there for that.
+            refused = self._refused(setting)
+            if refused is None:
+                raise
+            return Draw(setting, None, refused)
+        refused = self._refused(setting)
         return Draw(setting, None if refused else arch, refused)
+
+    def _refused(self, setting: Setting) -> str | None:
+        """The first requirement that the setting does not keep."""
+        return next((rule for index, rule in enumerate(self.require) if not self._holds(index, setting)), None)
 
     def sample(self, seed: int | str, tries: int = 1000) -> tuple[Setting, Arch]:
         """A random setting that keeps every requirement, and its network."""
@@ -164,7 +176,7 @@ def load_arch(path_or_name: str | Path, task: str | None = None) -> Arch:
     `task` picks the head where the file gives one per task; the file's own task is the default.
     """
     document = _network(path_or_name)
-    return Template(document).resolve(_never, _task(document, task))
+    return Template(document).resolve(_never, _task_with_head(document, task))
 
 
 def load_task(path_or_name: str | Path) -> str:
@@ -213,6 +225,10 @@ def _space(document: Document, asked: str | None = None) -> Space:
     template = Template(document)
     template.validate()
     raw = document.mapping(("knobs",), data.get("knobs") or {})
+    for name in raw:
+        if unicodedata.normalize("NFKC", name) != name:
+            # Python reads identifiers so, and would not find it.
+            raise document.error(("knobs", name), f"write this name as {unicodedata.normalize('NFKC', name)!r}")
     knobs = {name: Knob(name, _values(document, name, value)) for name, value in raw.items()}
     require = tuple(_rules(document, data.get("require") or []))
     _check_references(document, template, knobs, require)
@@ -220,10 +236,7 @@ def _space(document: Document, asked: str | None = None) -> Space:
     known = data.get("known") or []
     if not isinstance(known, list):
         raise document.error(("known",), f"expected a list of networks, but got {known!r}")
-    task = _task(document, asked)
-    if "head" in data["net"] and task != _task(document):
-        own = f"this one is for task {_task(document)!r}, but {task!r} was asked for"
-        raise document.error(("net", "head"), f"{own}; give heads: one per task, or none for the default")
+    task = _task_with_head(document, asked)
     template.head(task)  # read now, so that a missing one is told before anything starts
     space = Space(document, task, knobs, require)
     # Read now, so that a wrong name is told before anything starts.
@@ -250,6 +263,15 @@ def _task(document: Document, asked: str | None = None) -> str:
     return task
 
 
+def _task_with_head(document: Document, asked: str | None) -> str:
+    """The same, if the only head that the file gives is not another task's."""
+    task = _task(document, asked)
+    if "head" in document.data["net"] and task != _task(document):
+        own = f"this one is for task {_task(document)!r}, but {task!r} was asked for"
+        raise document.error(("net", "head"), f"{own}; give heads: one per task, or none for the default")
+    return task
+
+
 def _values(document: Document, name: str, raw: Any) -> tuple[Value, ...]:
     keys = ("knobs", name)
     if isinstance(raw, dict):
@@ -270,6 +292,8 @@ def _range(document: Document, name: str, raw: Mapping[str, Any]) -> tuple[Value
     numbers = [raw.get("from"), raw.get("to"), raw.get("step", 1)]
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
         raise document.error(keys, f"from, to and step must be numbers, but got {dict(raw)!r}")
+    if not all(map(math.isfinite, numbers)):
+        raise document.error(keys, f"from, to and step must be finite, but got {dict(raw)!r}")
     low, high, step = numbers
     if low > high or step <= 0:
         raise document.error(keys, f"from <= to and step > 0 must hold, but got from={low}, to={high}, step={step}")

@@ -166,7 +166,7 @@ def without_password(argument: str) -> str:
     option, equals, url = argument.partition("=") if argument.startswith("--storage=") else ("", "", argument)
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return argument
     return option + equals + _without_secrets(parsed).render_as_string(hide_password=False)
 
@@ -174,7 +174,7 @@ def without_password(argument: str) -> str:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         raise InputError("storage: expected postgresql://user@host/database or sqlite:///file") from None
     kind = parsed.drivername.split("+")[0]
     if kind not in KINDS:

@@ -1,6 +1,7 @@
 """A network written with knobs: the `net` of a space, resolved row by row to an architecture."""
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -193,6 +194,8 @@ class _Reading:
 
     def _option(self, keys: Keys, raw: Any, default: Any) -> Value:
         value = self.value(keys, raw)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.document.error(keys, f"expected a finite number, but got {value}")
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         expected: Any = tuple if isinstance(default, list | tuple) else type(default)

@@ -148,6 +148,8 @@ def test_a_winner_is_exported_and_trains(home: Path) -> None:
     trained = hrsearch(home, "train", "winner", "--data", "digits", "--steps", "4")
     assert trained.returncode == 0, trained.stderr
     assert "mIoU" in trained.stdout
+    again = hrsearch(home, "train", "winner", "--data", "digits", "--steps", "4", "--json")
+    assert json.loads(again.stdout)["steps"] == 4
     shown = inside(home, "show", "winner/arch.yaml", "--image", "64", "--classes", "11", "--json")
     numbers = json.loads((home / "winner/numbers.json").read_text())
     assert json.loads(shown.stdout)["flops"] == numbers["flops"]
@@ -226,7 +228,7 @@ def test_check_tells_what_a_space_holds(home: Path) -> None:
 
 def test_sample_prints_networks_that_show_reads(home: Path) -> None:
     printed = inside(home, "sample", "tiny.yaml", "-n", "1", "--seed", "3").stdout
-    (home / "drawn.yaml").write_text(printed.removesuffix("---\n"))
+    (home / "drawn.yaml").write_text(printed)
     assert inside(home, "show", "drawn.yaml").returncode == 0
     both = json.loads(hrsearch(home, "sample", "tiny.yaml", "-n", "2", "--seed", "3", "--json").stdout)
     assert both[0]["digest"] in printed

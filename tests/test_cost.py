@@ -4,15 +4,16 @@ from typing import Any
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.cost import cost, measure
-from hrsearch.cost.flops import count_module, size_at
+from hrsearch.cost.flops import _piece, count_module, size_at
 from hrsearch.cost.timer import interval
 from hrsearch.errors import InputError
+from hrsearch.nets.link import Piece
 from hrsearch.objective import parse_limit, readable
 from hrsearch.registry import ENGINES
 from hrsearch.space import Space, load_arch, load_space
@@ -174,6 +175,22 @@ def test_a_wrong_limit_says_what_would_work(text: str, words: str) -> None:
     with pytest.raises(InputError) as error:
         parse_limit(text)
     assert words in str(error.value)
+
+
+def test_an_option_that_no_submodule_shows_is_counted() -> None:
+    """As a plug-in may have one: a module's text leaves it out."""
+
+    class Squared(nn.Module):
+        def __init__(self, window: int) -> None:
+            super().__init__()
+            self.window = window
+
+        def forward(self, x: Tensor) -> Tensor:
+            part = x[..., : self.window, : self.window].flatten(2)
+            return part @ part.transpose(1, 2)
+
+    counted = [_piece(Piece("", Squared(window), ((1, 8, 16, 16),)))[1] for window in (2, 4)]
+    assert counted == [8 * 8 * 4, 8 * 8 * 16]
 
 
 def test_readable() -> None:

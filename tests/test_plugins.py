@@ -19,7 +19,7 @@ from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.plugins import load_plugins
-from hrsearch.registry import WORKERS
+from hrsearch.registry import BLOCKS, WORKERS
 from hrsearch.space import Space, load_arch, load_space
 
 PLUGIN = Path(__file__).parent / "plugin_block.py"
@@ -43,7 +43,7 @@ engine: {kind: processes, workers: 1}
 """
 ENGINE = """
 from concurrent.futures import ThreadPoolExecutor
-from hrsearch.registry import WORKERS
+from hrsearch.registry import BLOCKS, WORKERS
 
 @WORKERS.add("threads")
 class Threads(ThreadPoolExecutor):
@@ -132,6 +132,11 @@ def test_what_a_plugin_breaks_is_told(home: Path) -> None:
     twice.write_text("from hrsearch.registry import BLOCKS\n@BLOCKS.add('cross')\nclass Mine: ...\n")
     with pytest.raises(InputError, match=r"plug-in .*twice.py: block 'cross' is registered twice"):
         load_plugins([twice])
+    copied = home / "copied.py"  # of the shipped block, the name of its class, too
+    copied.write_text("from hrsearch.registry import BLOCKS\n@BLOCKS.add('cross')\nclass CrossBlock: ...\n")
+    assert BLOCKS["cross"].__qualname__ == "CrossBlock"
+    with pytest.raises(InputError, match=r"plug-in .*copied.py: block 'cross' is registered twice"):
+        load_plugins([copied])
     with pytest.raises(InputError, match="no such file"):
         load_plugins([home / "absent.py"])
     with pytest.raises(InputError, match=r"space.yaml:3: plugins: expected a list of Python files, but got 'a.py'"):

@@ -77,6 +77,17 @@ def test_a_file_without_weights_is_an_input_error(name: str, tmp_path: Path) -> 
         read_weights(path.with_stem("absent"))
 
 
+def test_a_file_that_is_cut_off_is_an_input_error(tmp_path: Path) -> None:
+    """As torch wrote them before 1.6, some released weights among them."""
+    path = tmp_path / "weights.pth"
+    torch.save({"conv.weight": torch.zeros(64)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"weights.pth: (no file of weights alone|cannot be read)"):
+            read_weights(path)
+
+
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": Path("b")}, path)

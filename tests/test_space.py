@@ -78,6 +78,25 @@ def test_a_requirement_refuses_before_anything_is_built() -> None:
     assert draw.refused == "$width1 < $width2"
 
 
+def test_a_requirement_refuses_what_no_network_can_be_resolved_of() -> None:
+    """It may be there for that; without it, who wrote the space is told."""
+    text = changed("depth: [1, $depth2]", "depth: [1, $width2 - $width1 - $depth2]")
+    loose = text.replace("$width1 < $width2", "$width1 <= $width2")
+    choices = {"stages": 4, "width1": 32, "width2": 32, "depth2": 1, "window2": 2}
+    draw = Space.parse(text).draw(lambda knob: choices[knob.name])
+    assert (draw.arch, draw.refused) == (None, "$width1 < $width2")
+    with pytest.raises(InputError, match="expected a whole number of at least 0, but got -1"):
+        Space.parse(loose).draw(lambda knob: choices[knob.name])
+
+
+def test_the_head_of_another_task_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text("net: {stages: [{link: conv_stem, channels: 16, stride: 4}], head: {kind: segformer, width: 32}}\n")
+    assert load_arch(path).head.kind == "segformer"
+    with pytest.raises(InputError, match="this one is for task 'segment', but 'classify' was asked for"):
+        load_arch(path, "classify")
+
+
 def test_identity_is_of_the_resolved_network() -> None:
     spelled = changed("two: {kind: hr}", "two: {kind: hr, ratio: 4}").replace("ratio: 2}", "ratio: 2.0}")
     setting = {"stages": 5, "width1": 16, "width2": 32, "depth2": 1, "window2": 2}
@@ -112,6 +131,11 @@ def test_sampling_follows_the_seed() -> None:
         ("$width1 < $width2", "$width1 < widht2", "space.yaml:10: require[0]: 'widht2' is no knob; a knob is written $widht2, a text in quotes"),
         ("$width1 < $width2", "1 % ($depth2 - 1) < 1", "space.yaml:10: require[0]: '1 % ($depth2 - 1) < 1' cannot be computed (integer modulo by zero)"),
         ("depth2: [0, 1]", "depth2: {from: 1, to: 0}", "space.yaml:7: knobs.depth2: from <= to and step > 0 must hold, but got from=1, to=0, step=1"),
+        ("depth2: [0, 1]", "depth2: {from: 0, to: .inf}", "space.yaml:7: knobs.depth2: from, to and step must be finite, but got {'from': 0, 'to': inf}"),
+        ("depth2: [0, 1]", "\u00b5: [0, 1]", "space.yaml:7: knobs.\u00b5: write this name as '\u03bc'"),
+        ("task: segment", "task: 2024-99-99", "space.yaml: no valid YAML (month must be in 1..12)"),
+        ("task: segment", f"task: {'[' * 3000}", "space.yaml: no valid YAML (maximum recursion depth exceeded"),
+        ("$width1 < $width2", "$width1 < knob_width2", "space.yaml:10: require[0]: 'knob_width2' is no knob; a knob is written $knob_width2, a text in quotes"),
         ("depth2: [0, 1]", "depth2: [0, 0]", "space.yaml:7: knobs.depth2: each value once, but got [0, 0]"),
         ("task: segment", "task: segment\nknown: [hrvit_b9]", "space.yaml:3: known[0]: hrvit_b9: no such file, and no shipped spaces/nets entry of that name; did you mean 'hrvit_b3'?"),
         ("task: segment", "task: [", "no valid YAML"),
@@ -133,6 +157,7 @@ def test_an_error_says_where_and_what_would_work(old: str, new: str, message: st
         ("depth: [1, $depth2]", "depth: [1, $depth2, 1]", "net.stages[4].depth: 3 values for 2 branches (channels: [$width1, $width2])"),
         ("window: $window2", "window: $window2 * 1.5", "net.blocks.coarse.window: expected a whole number, but got 3.0"),
         ("channels: 16, stride: 4, depth: 1", "channels: 0, stride: 4, depth: 1", "net.stages[1].channels: expected a whole number of at least 1, but got 0"),
+        ("kind: segformer, width: 32", "kind: segformer, dropout: .nan", "net.head.dropout: expected a finite number, but got nan"),
         ("when: $stages == 4", "when: $stages", "net.stages[0].when: expected true or false, but got 5"),
         ("block: two", "block: $width1", "net.stages[1].block: block 16 does not exist; choose from"),
     ],

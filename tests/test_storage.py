@@ -281,6 +281,7 @@ def test_who_only_reads_makes_no_database(tmp_path: Path) -> None:
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
     assert public_url(url) == without_password(url) == shown
     assert without_password(f"--storage={url}") == f"--storage={shown}"
+    assert without_password("postgresql://host:port/db") == "postgresql://host:port/db"
     assert without_password("--limit=latency=80ms") == "--limit=latency=80ms"
 
 
@@ -290,6 +291,7 @@ def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
         ("studies.db", "storage: expected postgresql://user@host/database or sqlite:///file"),
         ("postgres://me@host/db", "storage postgres://: did you mean 'postgresql'?"),
         ("sqlite://", "storage sqlite://: give a file"),
+        ("postgresql://me:pw@host:port/db", "storage: expected postgresql://user@host/database or sqlite:///file"),
         ("sqlite:////absent/folder/a.db", "storage sqlite:////absent/folder/a.db cannot be opened"),
         ("postgresql://me:pw@127.0.0.1:1/db", "storage postgresql://me@127.0.0.1:1/db cannot be opened"),
     ],

@@ -138,6 +138,8 @@ def test_epochs_become_steps() -> None:
     assert (short.epochs, short.steps, short.warmup) == (None, 620, 40)  # 20 of 310 epochs
     assert of("ade20k", steps=1600).warmup == 15
     assert of("ade20k", steps=1600, warmup=7).warmup == 7
+    assert [of("coco_pose", steps=steps).warmup for steps in (20_000, 1_000)] == [500, 100]
+    assert of("imagenet", steps=3100).warmup == 200  # 20 of 310 epochs
 
 
 @pytest.mark.parametrize(

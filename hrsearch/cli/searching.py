@@ -136,11 +136,12 @@ def sample(
     loaded = load_space(space, task)
     drawn = [loaded.sample(f"{seed}-{index}") for index in range(count)]
     knobs = [" ".join(f"{name}={value}" for name, value in setting.items()) for setting, _ in drawn]
+    texts = (
+        f"# {arch.digest()}: {told}\n{yaml_of(arch, loaded.task).rstrip()}"
+        for told, (_, arch) in zip(knobs, drawn, strict=True)
+    )
     tell(
-        (
-            f"# {arch.digest()}: {told}\n{yaml_of(arch, loaded.task)}---"
-            for told, (_, arch) in zip(knobs, drawn, strict=True)
-        ),
+        ["\n---\n".join(texts)],
         [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn],
         as_json,
     )

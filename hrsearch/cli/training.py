@@ -67,4 +67,4 @@ def train(
     asked = {"data": data, "steps": steps, "recipe": recipe, "start": start, "image": image, "device": device}
     result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
     if os.environ.get("RANK", "0") == "0":
-        tell([str(result)], asdict(result), as_json, quiet)
+        tell([str(result)], asdict(result) | {"folder": str(result.folder)}, as_json, quiet)

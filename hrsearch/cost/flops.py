@@ -121,12 +121,23 @@ def _counted(module: nn.Module, inputs: Sequence[Map], image: Size) -> tuple[Cou
 def _piece(piece: Piece) -> tuple[int, int]:
     """Parameters and FLOPs: the latter counted once for equal text of the module and equal shapes."""
     if piece.module not in _described:
-        _described[piece.module] = repr(piece.module), _params(piece.module)
+        _described[piece.module] = _text(piece.module), _params(piece.module)
     text, params = _described[piece.module]
     key = (text, piece.shapes)
     if key not in _flops:
         _flops[key] = count_module(piece.module, piece.shapes)
     return params, _flops[key]
+
+
+def _text(module: nn.Module) -> str:
+    """What tells a module from others: its text and, for what that leaves out of a plug-in, its plain attributes."""
+    plain = [
+        (place, name, value)
+        for place, each in module.named_modules()
+        for name, value in vars(each).items()
+        if isinstance(value, int | float | str | tuple) and name != "training"
+    ]
+    return f"{module!r} {plain!r}"
 
 
 def _params(module: nn.Module) -> int:

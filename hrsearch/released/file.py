@@ -1,6 +1,7 @@
 """A file of released weights: read without running what a pickle may hold, and tried on a network."""
 
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, struct.error) as error:
         first = str(error).partition("\n")[0]
         raise InputError(f"{path}: no file of weights alone ({type(error).__name__}: {first})") from None
     if not isinstance(weights, Mapping):

@@ -199,11 +199,13 @@ def _shortened(recipe: Recipe, steps: Any) -> dict[str, Any]:
     if not isinstance(steps, int):
         return {}
     if recipe.epochs is not None:
-        return {
-            "epochs": None,
-            "warmup_epochs": None,
-            "warmup": round(steps * (recipe.warmup_epochs or 0) / recipe.epochs),
-        }
+        # How many steps the epochs are, only the data says: a warm-up in steps stays, up to a tenth.
+        warmup = (
+            min(recipe.warmup, steps // 10)
+            if recipe.warmup_epochs is None
+            else round(steps * recipe.warmup_epochs / recipe.epochs)
+        )
+        return {"epochs": None, "warmup_epochs": None, "warmup": warmup}
     if recipe.warmup_epochs is not None:
         return {}
     return {"warmup": recipe.warmup * min(steps, recipe.steps) // recipe.steps}
