@@ -19,8 +19,9 @@ def naswot(network: nn.Module, probe: Probe) -> float:
     """log|det K|, K the sum over activations of how many codes two images of a mini-batch share (Mellor et al., 2021).
 
     The code of an image has a bit per activation: whether what goes into it is positive. Differs from the paper: GELU
-    counts like ReLU. No other activation is seen, such as Hardswish in HRViT's attention. -inf where two images have
-    the same code.
+    counts like ReLU. No other activation is seen, such as Hardswish in HRViT's attention. In HRViT's shortcut the rows
+    of all images lie side by side, so that codes there are of parts of several. -inf where two images have the same
+    code.
     """
     images = probe.images[0]
     network.train()  # batch norm by the batch, as a network that was never trained needs it
