@@ -1,21 +1,28 @@
 """Candidates that begin with a relative's weights: what is copied, whose, and that it is the same when run again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from archs import part
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from toy_search import judgement, rows_of, search
 
 from hrsearch.api import _keep_front_weights
-from hrsearch.arch import Arch, Branch, Stage
+from hrsearch.arch import Arch, Branch, Map, Stage
 from hrsearch.candidate import Candidate, Judgement, weights_path
 from hrsearch.evaluate import Evaluate
+from hrsearch.nets.heads import Classify, Concatenation, SegFormer
+from hrsearch.nets.hrformer import WindowAttention
+from hrsearch.nets.hrvit import CrossAttention, KroneckerShortcut, MixedFeedForward
+from hrsearch.nets.ocr import ObjectContext
+from hrsearch.nets.transformer import GlobalAttention
+from hrsearch.nets.uper import UnifiedPerception
 from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.inheritance import inherit, overlap
 from hrsearch.registry import BLOCKS, HEADS, LINKS
@@ -61,6 +68,64 @@ def test_the_first_blocks_of_the_deeper_are_taken_and_no_part_of_a_kernel(tmp_pa
     before = donated(deep, donor, tmp_path / "donor")
     same = {name for name, tensor in deep.state_dict().items() if torch.equal(tensor, before[name])}
     assert same == {"1.weight", "2.weight", "2.bias"}
+
+
+MAPS = {width: [Map(width, 4), Map(2 * width, 8)] for width in (8, 16)}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda wide: WindowAttention(32 if wide else 16, window=3, head_dim=8, position=True),
+        lambda wide: GlobalAttention(32 if wide else 16, head_dim=8, reduction=1),
+        lambda wide: CrossAttention(64 if wide else 32, window=2, head_dim=16),
+        lambda wide: MixedFeedForward(32 if wide else 16, ratio=2),
+        lambda wide: Classify(MAPS[16 if wide else 8], 5),
+        lambda wide: SegFormer(MAPS[16 if wide else 8], 5, width=32 if wide else 16),
+        lambda wide: Concatenation(MAPS[16 if wide else 8], 5),
+        lambda wide: UnifiedPerception(MAPS[16 if wide else 8], 5, width=32 if wide else 16),
+        lambda wide: ObjectContext(MAPS[16 if wide else 8], 5, width=16),
+    ],
+    ids=["windows", "global", "cross", "mixed", "classify", "segformer", "fcn", "uper", "ocr"],
+)
+def test_a_wider_one_computes_what_the_narrow_one_does(made: Callable[[bool], nn.Module], tmp_path: Path) -> None:
+    """With zeros in all that it did not take over, and in the channels that the narrow one has not."""
+    narrow, wide = (made(is_wide).double().eval() for is_wide in (False, True))
+    for parameter in narrow.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    for parameter in wide.parameters():
+        nn.init.zeros_(parameter)
+    donated(wide, narrow, tmp_path / "narrow")
+    channels = getattr(narrow, "channels", 16)
+    if hasattr(narrow, "inputs"):
+        given = [torch.randn(2, each.channels, side, side).double() for each, side in zip(MAPS[8], (8, 4), strict=True)]
+        padded = [F.pad(each, (0, 0, 0, 0, 0, each.shape[1])) for each in given]
+        torch.testing.assert_close(wide(padded), narrow(given), rtol=1e-9, atol=1e-12)
+    else:
+        tokens = torch.randn(2, 6, 6, channels).double()
+        found = wide(F.pad(tokens, (0, channels)))[..., :channels]
+        torch.testing.assert_close(found, narrow(tokens), rtol=1e-9, atol=1e-12)
+
+
+def test_what_lies_elsewhere_in_a_network_of_another_size_is_not_taken(tmp_path: Path) -> None:
+    """Distances in a window, and the channels that a Kronecker shortcut sees as a matrix."""
+    small, large = (WindowAttention(16, window=window, head_dim=8, position=True) for window in (3, 5))
+    table = donated(large, small, tmp_path / "small")["position.table"]
+    assert torch.equal(large.get_parameter("position.table"), table)
+    torch.testing.assert_close(large.query_key_value.weight, small.query_key_value.weight)
+    narrow, wide = KroneckerShortcut(64), KroneckerShortcut(128)  # 8 x 8 and 8 x 16
+    before = donated(wide, narrow, tmp_path / "narrow")
+    assert all(torch.equal(each, before[name]) for name, each in wide.state_dict().items() if "right" in name)
+    assert torch.equal(wide.left.weight, narrow.left.weight)
+
+
+def test_a_file_that_does_not_say_what_its_tensors_hold_gives_only_the_others(tmp_path: Path) -> None:
+    donor, network = (WindowAttention(16, window=3, head_dim=8, position=False) for _ in range(2))
+    save_file(donor.state_dict(), tmp_path / "old")
+    before = network.query_key_value.weight.clone()
+    inherit(network, tmp_path / "old")
+    assert torch.equal(network.query_key_value.weight, before)
+    assert torch.equal(network.output.weight, donor.output.weight)
 
 
 # Whose.

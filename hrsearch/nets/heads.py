@@ -24,6 +24,7 @@ class Classify(nn.Module):
 
     def __init__(self, inputs: Sequence[Map], classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
+        self.inputs = tuple(inputs)
         self.drop = nn.Dropout(dropout)
         self.classifier = nn.Linear(sum(each.channels for each in inputs), classes)
 

@@ -17,8 +17,11 @@ from torch import nn
 from hrsearch.errors import InputError
 from hrsearch.proxy.data.dataset import Dataset
 from hrsearch.proxy.learning import Learner
+from hrsearch.proxy.sections import sections_of
 
-NORMALISATION = "normalisation"  # what a file of weights says besides them
+# What a file of weights says besides them.
+NORMALISATION = "normalisation"
+SECTIONS = "sections"
 
 Row = Mapping[str, float]
 
@@ -58,8 +61,10 @@ def restore(learner: Learner, state: Mapping[str, Any]) -> None:
 
 
 def write_weights(path: Path, network: nn.Module, data: Dataset | None = None) -> None:
-    """Write the network's weights as safetensors, and how the images of the data were normalised."""
-    about = {NORMALISATION: json.dumps(data.normalisation)} if data else None
+    """Write the network's weights as safetensors, what they hold, and how the images of the data were normalised."""
+    about = {SECTIONS: json.dumps(sections_of(network))}
+    if data:
+        about[NORMALISATION] = json.dumps(data.normalisation)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with _placed(path) as partial:
         partial.write(save(tensors, about))
