@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hrsearch.retrain import Done
 
 REPORT_S = 180.0
+LOG_S = 60.0
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # tqdm's own remainder knows nothing of rungs
 
 Told = tuple[Iterable[str], dict[str, Any]]  # in words, and for machines
@@ -75,7 +76,7 @@ class Progress:
     def _shown(self, event: Event) -> "tqdm[Any]":
         if self._bar is None:
             counts = event.counts
-            self._bar = tqdm(total=counts.budget, initial=counts.done, unit="net", bar_format=BAR)
+            self._bar = _bar(counts.budget, counts.done, bar_format=BAR)
         return self._bar
 
     def _tell_end(self, bar: "tqdm[Any]", event: Event) -> None:
@@ -157,7 +158,7 @@ def planned(space: Space, runner: Runner, budget: int | None, hours: float | Non
     from hrsearch.planning import json_of as json_of_plan
     from hrsearch.planning import lines_of
 
-    with tqdm(total=3 + len(space.known), unit="net", leave=False) as bar:
+    with _bar(3 + len(space.known), leave=False) as bar:
         found = api.plan(space, runner, budget=budget, hours=hours, on_timed=lambda timed: bar.update())
     return lines_of(found), json_of_plan(found)
 
@@ -174,7 +175,7 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:
 
     def show(one: Measured) -> None:
         nonlocal bar
-        bar = bar or tqdm(total=one.total, initial=one.done - 1, unit="net")
+        bar = bar or _bar(one.total, one.done - 1)
         bar.update()
         if "reason" in one.result:
             _say(bar, f"{one.trial.name} failed: {one.result['reason']}")
@@ -255,7 +256,7 @@ def _shown_work() -> "Iterator[Callable[[Done], None]]":
         if bar is None or one.done <= bar.n:  # a further round of jobs
             if bar:
                 bar.close()
-            bar = tqdm(total=one.total, initial=one.done - 1, unit="net")
+            bar = _bar(one.total, one.done - 1)
         bar.update()
         if "reason" in one.result:
             _say(bar, f"{one.trial.name} failed: {one.result['reason']}")
@@ -331,6 +332,30 @@ def _figures(trial: Trial) -> dict[str, Any]:
 def _next(report: Path, record: Record, there: str = "") -> list[str]:
     """The report, and the command that exports a winner of the study, as it is `there`."""
     return [f"report:  {report}", f"winner:  hrsearch export {study_argument(record)}{there} --pick knee --to winner/"]
+
+
+class Log:
+    """A bar's terminal where there is none, and nothing can be drawn over: a line a minute, and the last one."""
+
+    def __init__(self) -> None:
+        self._line = ""
+        self._due = 0.0
+
+    def write(self, text: str) -> None:
+        """Take a drawing of the bar, or the line feed at its end."""
+        self._line = text.strip() or self._line
+        if self._line and (text == "\n" or time.monotonic() >= self._due):
+            print(self._line, file=sys.stderr, flush=True)
+            self._line, self._due = "", time.monotonic() + LOG_S
+
+    def flush(self) -> None:
+        """Every line is written at once."""
+
+
+def _bar(total: int | None, done: int = 0, *, leave: bool = True, **how: Any) -> "tqdm[Any]":
+    """A bar of networks, `done` of them already."""
+    log = None if sys.stderr.isatty() else Log()
+    return tqdm(total=total, initial=done, unit="net", leave=leave or log is not None, file=log, **how)
 
 
 def _say(bar: "tqdm[Any]", line: str) -> None:

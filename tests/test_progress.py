@@ -1,0 +1,35 @@
+"""What a person sees of a long command where there is no terminal: in a file, by nohup, in a job's log."""
+
+import pytest
+
+from hrsearch import progress
+
+
+def drawn(leave: bool) -> None:
+    bar = progress._bar(4, 1, leave=leave)
+    for _ in range(3):
+        bar.update()
+        bar.refresh()
+        progress._say(bar, f"{bar.n} done")
+    bar.close()
+
+
+def test_a_log_gets_a_line_a_minute_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    for leave in (True, False):
+        drawn(leave)
+        said = capsys.readouterr().err
+        assert not {"\r", "\x1b"} & set(said)
+        lines = said.splitlines()
+        assert "1/4" in lines[0]
+        assert lines[1:4] == ["2 done", "3 done", "4 done"]
+        assert "4/4" in lines[4]
+        assert len(lines) == 5
+
+
+def test_a_line_is_due_again_after_its_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_S", 0.0)
+    drawn(leave=True)
+    shown = [line for line in capsys.readouterr().err.splitlines() if "/4" in line]
+    assert all(any(f"{done}/4" in line for line in shown) for done in (1, 2, 3, 4))
