@@ -13,6 +13,7 @@ made.
 import argparse
 import cProfile
 import heapq
+import math
 import pstats
 import random
 import tempfile
@@ -68,8 +69,11 @@ class Simulated(Workers):
         return future
 
     def idle(self) -> float:
-        """The share of the workers' time that was idle, from when the first may have ended to the last proposal."""
+        """The share of the workers' time that was idle, from when the first may have ended to the last proposal; NaN
+        where all was proposed before that."""
         among = [moment for moment in self._moments[: self._last_new] if moment[0] > 1.25 * self._seconds]
+        if len(among) < 2:
+            return math.nan
         busy = sum((after - now) * count for (now, count), (after, _) in pairwise(among))
         return 1 - busy / (self.workers * (among[-1][0] - among[0][0]))
 
@@ -137,7 +141,8 @@ def main() -> None:
     print(f"{count} candidates after {options.filled}, {options.workers} workers: {pool.now():.0f} simulated seconds")
     print(f"driver: {cpu / count * 1e3:.0f} CPU-milliseconds a candidate, {count / cpu:.1f} candidates a second")
     print(f"trainings begun: {pool.count}; all workers busy need {options.workers / options.seconds:.1f} a second")
-    print(f"idle: {pool.idle():.0%} of the workers' time")
+    idle = pool.idle()
+    print(f"idle: {idle:.0%} of the workers' time" if idle == idle else "idle: too short to tell")
     if options.profile:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
 

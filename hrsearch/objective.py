@@ -133,7 +133,11 @@ OBJECTIVES = {
 }
 
 _SIZES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-_SUFFIXES = _SIZES | {f"{size}B": factor for size, factor in _SIZES.items()} | {"ms": 1.0, "s": 1e3}
+_SUFFIXES: dict[str, dict[str, float]] = {  # of a limit, by the objective's unit
+    "": _SIZES,
+    "B": _SIZES | {f"{size}B": factor for size, factor in _SIZES.items()},
+    "ms": {"": 1.0, "ms": 1.0, "s": 1e3},
+}
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Limit:
 
     def __str__(self) -> str:
         sign = "<=" if self.kind == "at_most" else ">="
-        return f"{self.objective}{sign}{_short(self.bound, OBJECTIVES[self.objective].unit)}"
+        return f"{self.objective}{sign}{_short(self.bound, OBJECTIVES[self.objective].unit, exactly=True)}"
 
 
 def objective_of(name: str) -> Objective:
@@ -166,17 +170,24 @@ def parse_limit(text: str) -> Limit:
     `=` means at most for costs and at least for the score. Bytes may be written with their B.
     """
     match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|=)\s*([0-9.]+(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[4] not in _SUFFIXES:
+    if not match:
         raise InputError(f"limit {text!r} cannot be read; write for example flops=5G, latency<=30ms or params=10M")
     objective = objective_of(match[1])
+    suffixes = _SUFFIXES[objective.unit] if objective.direction == "minimize" else {"": 1.0}
+    if match[4] not in suffixes:
+        units = ", ".join(filter(None, suffixes))
+        what = f"its units are {units}" if units else "write a number from 0 to 1"
+        raise InputError(f"limit {text!r}: {match[4]!r} is no unit of {objective.name}; {what}")
     natural = "<=" if objective.direction == "minimize" else ">="
     kind: Literal["at_most", "at_least"] = "at_most" if match[2].replace("=", natural)[0] == "<" else "at_least"
     try:
-        bound = float(match[3]) * _SUFFIXES[match[4]]
+        bound = float(match[3]) * suffixes[match[4]]
     except ValueError:
         raise InputError(f"limit {text!r}: {match[3]!r} is no number") from None
     if bound <= 0:
         raise InputError(f"limit {text!r}: the bound must be positive, but got {bound:g}")
+    if objective.direction == "maximize" and bound > 1:
+        raise InputError(f"limit {text!r}: a {objective.name} is a number from 0 to 1, so none keeps that")
     return Limit(objective.name, bound, kind)
 
 
@@ -185,9 +196,14 @@ def readable(value: float, unit: str = "") -> str:
     return f"{value:.0f}{unit}" if unit == "ms" and abs(value) >= 999.5 else _short(value, unit)
 
 
-def _short(value: float, unit: str) -> str:
-    """So a limit is written in studies, too, by whose text its violations are known: 1.23e+03ms."""
+def _short(value: float, unit: str, *, exactly: bool = False) -> str:
+    """So a limit is written in studies, too, there exactly: by its text its violations are known, and studies agree."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size and unit in ("", "B"):
-            return f"{value / size:.3g}{suffix}{unit}"
-    return f"{value:.3g}{unit}"
+            return f"{_digits(value / size, exactly)}{suffix}{unit}"
+    return f"{_digits(value, exactly)}{unit}"
+
+
+def _digits(value: float, exactly: bool) -> str:
+    rounded = f"{value:.3g}"  # 2e+03, as studies have it
+    return f"{value:.12g}" if exactly and float(rounded) != value else rounded

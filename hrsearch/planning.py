@@ -4,10 +4,11 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hrsearch.arch import Arch
@@ -17,6 +18,7 @@ from hrsearch.errors import InputError, NothingFits
 from hrsearch.evaluate import PRELOAD, Evaluate, prepare
 from hrsearch.objective import Cost, parse_limit, readable
 from hrsearch.proxy import proxy_data
+from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import learn, learner_of, validate
 from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
 from hrsearch.search.engines import engine_of
@@ -87,12 +89,14 @@ class Trying(Evaluate):
         for _ in self._measured(network):
             pass
         once = time.perf_counter() - start
-        learner = learner_of(network, data, proxy, self.runner.device)
+        plan = proxy.model_copy(update={"steps": max(proxy.steps, WARM + STEPS)})
+        given = batches(data, plan, How(augments=proxy.augment), seed=0)
+        learner = learner_of(network, data, plan, self.runner.device)
         for step in range(WARM):
-            learn(learner, data, proxy, step=step, seed=0)
+            learn(learner, data, plan, step=step, seed=0, given=next(given))
         start = time.perf_counter()
         for step in range(WARM, WARM + STEPS):
-            learn(learner, data, proxy, step=step, seed=0)
+            learn(learner, data, plan, step=step, seed=0, given=next(given))
         per_step = (time.perf_counter() - start) / STEPS
         start = time.perf_counter()
         validate(learner, data, proxy)
@@ -120,10 +124,8 @@ def forecast(
         Sample(name, *samples[place])
         for name, place in (("small", 0), ("median", len(samples) // 2), ("large", len(samples) - 1))
     ]
-    setup = Setup((*PRELOAD, "hrsearch.planning"), prepare, Path(), runner.device == "cuda")
-    engine = engine_of(runner.engine, setup)
     timed, published = [], []
-    try:
+    with _working(runner) as engine:
         for sample in chosen:
             timed.append(_timed(sample, engine, evaluate, min(engine.workers, MOST)))
             on_timed(timed[-1])
@@ -131,12 +133,22 @@ def forecast(
             with suppress(InputError):
                 published.append(_timed(Sample(name, arch, cost_of(arch).flops), engine, evaluate, 1))
                 on_timed(published[-1])
-    finally:
-        engine.shutdown(cancel_futures=True)
     shares = [_at(timed, flops) for _, flops in samples]
     seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
     in_full = tuple(one.once + one.step * steps_of(runner.proxy, 1.0) for one in published)
     return Forecast((*timed, *published), engine.workers, seconds, budget, hours, in_full)
+
+
+@contextmanager
+def _working(runner: Runner) -> Iterator[Workers]:
+    """The runner's engine, with a folder for its files beside the studies, where a search would have them."""
+    with TemporaryDirectory(prefix=".plan-", dir=".", ignore_cleanup_errors=True) as folder:
+        setup = Setup((*PRELOAD, "hrsearch.planning"), prepare, Path(folder), runner.device == "cuda")
+        engine = engine_of(runner.engine, setup)
+        try:
+            yield engine
+        finally:
+            engine.shutdown(cancel_futures=True)
 
 
 def steps_of(proxy: Proxy, eta: float) -> float:

@@ -20,7 +20,7 @@ from hrsearch.pick import value_of
 from hrsearch.report.words import duration, study_argument
 from hrsearch.runner import Measure, Runner
 from hrsearch.search.driver import Event
-from hrsearch.search.remaining import is_over, seconds_left
+from hrsearch.search.remaining import is_over, searched_seconds, seconds_left
 from hrsearch.search.verdict import is_spent
 from hrsearch.space import Space
 from hrsearch.storage import without_password
@@ -289,11 +289,12 @@ def standing(record: Record) -> Iterator[str]:
     counts = Counter(trial.state for trial in record.trials)
     budget, hours = record.attributes.get("budget"), record.attributes.get("hours")
     judged = [trial for trial in record.trials if is_spent(trial.attributes)]
-    ended = sorted(trial.finished for trial in judged if trial.finished)
+    ours = [trial.finished for trial in judged if trial.finished and "copied_from" not in trial.attributes]
     yield f"{record.name}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
-    if len(ended) > 1 and (span := (ended[-1] - ended[0]).total_seconds()):
-        last = max(datetime.now() - ended[-1], timedelta())
-        rate = 3600 * (len(judged) - 1) / span
+    searched = searched_seconds(record) or (max(ours) - min(ours)).total_seconds() if ours else 0.0
+    if searched:
+        last = max(datetime.now() - max(ours), timedelta())
+        rate = 3600 * len(ours) / searched
         asked = (f" of a budget of {budget}" if budget else "") + (f" in {hours:g} hours" if hours else "")
         ago = f"the last {duration(last.total_seconds())} ago"
         yield f"{len(judged)} judged{asked}, {rate:.0f} an hour, {ago}{_onward(record, counts['running'])}"
@@ -331,7 +332,8 @@ def _figures(trial: Trial) -> dict[str, Any]:
 
 def _next(report: Path, record: Record, there: str = "") -> list[str]:
     """The report, and the command that exports a winner of the study, as it is `there`."""
-    return [f"report:  {report}", f"winner:  hrsearch export {study_argument(record)}{there} --pick knee --to winner/"]
+    winner = f"winner:  hrsearch export {study_argument(record)}{there} --pick knee --to winner/"
+    return [f"report:  {report}", *([winner] if record.front() else [])]
 
 
 class Log:

@@ -25,6 +25,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
+def trunk_of(steps: int) -> int:
+    """The step of a stable schedule at which its decay begins: up to here a longer one is the same."""
+    return int(steps * (1 - DECAY))
+
+
 class Proxy(Section):
     """How a candidate is trained for its score: the data, the crop and the schedule."""
 
@@ -56,8 +61,10 @@ class Proxy(Section):
             raise ValueError(f"rungs must grow and stay below steps ({self.steps}), got {list(self.rungs)}")
         if self.rungs and self.schedule != "stable":
             raise ValueError("rungs need schedule: stable, which can be gone on from before its decay")
-        if self.rungs and self.warmup > trunk_of(self.rungs[0]):
-            raise ValueError(f"the first rung's {self.rungs[0]} steps are too few for {self.warmup} of warm-up")
+        shortest, whose = (self.rungs[0], "the first rung's ") if self.rungs else (self.steps, "")
+        most = trunk_of(shortest) if self.schedule == "stable" else shortest - 1
+        if self.warmup > most:
+            raise ValueError(f"{whose}{shortest} steps are too few for {self.warmup} of warm-up; warmup: {most} fits")
         if self.screen is not None:
             ZERO_COST[self.screen]
         return self
@@ -166,11 +173,6 @@ class Runner(Section):
     measure: Measure = Measure()
     search: Search = Search()
     engine: Engine = Engine()
-
-
-def trunk_of(steps: int) -> int:
-    """The step of a stable schedule at which its decay begins: up to here a longer one is the same."""
-    return int(steps * (1 - DECAY))
 
 
 def proxy_of(runner: Runner, arch: Arch) -> Proxy:

@@ -34,9 +34,9 @@ and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugi
 `classes`, `runner` (the resolved runner; its data is where the last session found it),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
 data; of a person's: names and sizes of the files on either side), `reference_ms` (the reference network's time to which
-latencies are scaled), `versions`, `machine`, `budget`, `hours`, `target:...` (see `hrsearch.targets`),
-`calibration:...` and `confirmation...` (see `hrsearch.trust`), `session:ID` (from when to when a driver searched, in
-seconds since the epoch).
+latencies are scaled), `versions`, `machine`, `budget`, `hours`, `is_exhausted` (the space held no other network),
+`target:...` (see `hrsearch.targets`), `calibration:...` and `confirmation...` (see `hrsearch.trust`), `session:ID`
+(from when to when a driver searched, in seconds since the epoch).
 """
 
 import math

@@ -14,7 +14,9 @@ from toy_search import Toy, search
 
 from hrsearch.compare import compared, json_of, lines_of, permutation_p
 from hrsearch.errors import InputError
+from hrsearch.progress import standing
 from hrsearch.report.comparison import write_comparison
+from hrsearch.search.clock import PREFIX
 from hrsearch.storage import point_to
 from hrsearch.study import Record, Trial
 
@@ -185,6 +187,15 @@ def test_compare_and_watch_read_stored_studies(tmp_path: Path) -> None:
     watched = inside(tmp_path, "watch", "one", "--once")
     assert watched.stdout.startswith("one: 8 trained, 1 running")
     assert "of a budget of 200" in watched.stdout
+
+
+def test_the_rate_is_that_of_the_hours_searched(tmp_path: Path) -> None:
+    """Two half hours a day apart are an hour; what another study has judged took none."""
+    record = example_record(12)
+    attributes = {**record.attributes, f"{PREFIX}a": [0.0, 1800.0], f"{PREFIX}b": [86400.0, 88200.0]}
+    copied = [replace(each, attributes={**each.attributes, "copied_from": "other"}) for each in record.trials[:2]]
+    record = replace(record, attributes=attributes, trials=(*copied, *record.trials[2:]))
+    assert any("12 judged of a budget of 200, 10 an hour, " in line for line in standing(record))
 
 
 def test_a_study_is_found_by_its_folder_and_by_its_name(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import toy_slurm
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import inside
@@ -18,7 +19,9 @@ from hrsearch import api, planning
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
-from hrsearch.runner import Proxy, load_runner
+from hrsearch.proxy.data.dataset import Split
+from hrsearch.proxy.feed import batches
+from hrsearch.runner import Proxy, Runner, load_runner
 from hrsearch.search.clock import PREFIX, covered
 from hrsearch.search.remaining import is_over, seconds_left
 from hrsearch.space import load_arch, load_space
@@ -197,6 +200,32 @@ def test_plan_refuses_what_a_run_does_before_it_times_anything(
     assert done.returncode == 2
     assert done.stderr.endswith(f"hrsearch: {message}\n")
     assert "1/3" not in done.stderr
+
+
+def test_plan_leaves_nothing_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy_slurm.install(tmp_path / "slurm", [], monkeypatch)
+    with planning._working(Runner.model_validate({"engine": {"kind": "slurm", "workers": 1}})):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert [each.name for each in tmp_path.iterdir()] == ["slurm"]
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_plan_times_the_batches_that_a_search_trains_on(
+    augment: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "DRAWS", 2)
+    made = []
+
+    def noted(*given: Any, **how: Any) -> Iterator[Split]:
+        made.append(given[2].augments)
+        return batches(*given, **how)
+
+    monkeypatch.setattr(planning, "batches", noted)
+    (tmp_path / "runner.yaml").write_text(RUNNER.replace("steps: 4", f"steps: 4, augment: {augment}"))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    done = inside(tmp_path, "plan", "space.yaml", "--runner", "runner.yaml", "--budget", "5")
+    assert (done.returncode, set(made)) == (0, {augment}), done.stderr
 
 
 def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

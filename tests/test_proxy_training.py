@@ -160,6 +160,7 @@ class Mixed(nn.Module):
         self.depthwise = nn.Conv2d(16, 16, 3, groups=16)
         self.narrow = nn.Conv2d(16, 4, 1)
         self.linear = nn.Linear(16, 20)
+        self.tokens = nn.Conv1d(16, 16, 3)  # as a plug-in may have one
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -17,6 +17,12 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
     ("text", "message"),
     [
         ("proxy:\n  steps: -3\n", "r.yaml:2: proxy.steps: it should be greater than 0, but got -3"),
+        ("proxy: {steps: 25}\n", "25 steps are too few for 30 of warm-up; warmup: 16 fits"),
+        ("proxy: {steps: 25, warmup: 25, schedule: cosine}\n", "for 25 of warm-up; warmup: 24 fits"),
+        (
+            "proxy: {steps: 90, rungs: [30]}\n",
+            "the first rung's 30 steps are too few for 30 of warm-up; warmup: 20 fits",
+        ),
         ("proxy:\n  stps: 3\n", "r.yaml:2: proxy.stps: key 'stps' does not exist; did you mean 'steps'?"),
         ("proxi: {}\n", "r.yaml:1: proxi: key 'proxi' does not exist; did you mean 'proxy'?"),
         ("search: {limits: [speed=3]}\n", "r.yaml:1: search.limits: objective 'speed' does not exist"),

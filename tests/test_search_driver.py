@@ -17,12 +17,14 @@ from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
-from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
+from hrsearch.errors import CandidateFailed, InputError, NothingFits, OutOfMemory
 from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, proposals, samplers
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.search.ledger import open_ledger
+from hrsearch.search.promise import most_promising
 from hrsearch.search.proposals import view_of
+from hrsearch.search.remaining import is_over
 from hrsearch.search.samplers import SAMPLERS
 from hrsearch.search.tpe import QuickTPE
 from hrsearch.space import Space
@@ -174,6 +176,7 @@ def test_each_network_once_and_a_small_space_ends(sampler: str, folder: Path) ->
     digests = [digest for _, digest, *_ in calls_of(folder)]
     assert len(digests) == len(set(digests)) == 4 * 3  # width2 x depth1; the knob `extra` is never read
     assert end == "the space seems to hold no network besides the 12 already drawn"
+    assert is_over(read_study(folder))
     assert search(folder, 50, space=tiny, sampler=sampler) == end
 
 
@@ -220,6 +223,38 @@ def test_a_worker_may_refuse(folder: Path) -> None:
     states = [trial.state for trial in read_study(folder).trials]
     assert states.count("refused") >= 3
     assert "trained" not in states[::2]
+
+
+@pytest.mark.parametrize("budget", [3, 50])
+def test_a_search_that_may_keep_nothing_says_so(budget: int, folder: Path) -> None:
+    """Whether its budget is spent on what a limit refused after its training, or its space."""
+    tiny = SMALL.replace("lift: [false, true]", "lift: [false]").replace("extra: {from: 1, to: 4}", "extra: [1]")
+    reason = "score>=0.9 does not hold"
+    spent = Judgement({"outcome": "refused", "reason": reason, "score": {"value": 0.1, "loss": 1.0}})
+    limits = ("score>=0.9",)
+    with pytest.raises(NothingFits, match=rf"; the last one: {reason}; loosen that$"):
+        search(folder, budget, lambda candidate: spent, limits=limits, space=tiny, objectives=("score", "flops"))
+    assert is_over(read_study(folder))
+
+
+def test_a_limit_of_four_digits_is_another_than_one_that_reads_like_it(folder: Path) -> None:
+    search(folder, 2, limits=("flops<=0.2504G",))
+    with pytest.raises(InputError, match=r"flops<=250.4M.*flops<=249.6M"):
+        search(folder, 3, limits=("flops<=0.2496G",))
+
+
+def test_of_several_draws_one_is_chosen_by_a_single_objective(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what it promises, not as the first of them, though one network is the best in everything."""
+    places = []
+
+    def noted(*given: Any, **how: Any) -> list[int]:
+        places.append(most_promising(*given, **how)[0])
+        return [places[-1]]
+
+    monkeypatch.setattr(proposals, "most_promising", noted)
+    search(folder, 24, objectives=("score",), draws=8, control=0.0)
+    assert len(places) > 5
+    assert any(places)
 
 
 @pytest.mark.parametrize("limits", [("flops<=1M",), ()])

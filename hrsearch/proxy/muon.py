@@ -73,9 +73,10 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def is_mixing(weight: Tensor) -> bool:
-    """Whether Muon is for it: a matrix of two sides of some size; a depthwise kernel does not mix channels."""
+    """Whether Muon is for it: a matrix of two sides of some size, or a kernel of images; a depthwise one does not mix
+    channels, and of what other dimensions a plug-in's weight may have nothing is known."""
     depthwise = weight.ndim == 4 and weight.shape[1] == 1
-    return weight.ndim > 1 and not depthwise and min(weight.flatten(1).shape) >= SMALLEST
+    return weight.ndim in (2, 4) and not depthwise and min(weight.flatten(1).shape) >= SMALLEST
 
 
 def _matrix(weight: Tensor) -> Tensor:

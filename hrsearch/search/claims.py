@@ -59,6 +59,7 @@ class Ending:
     message: str
     is_error: bool
     fits_nothing: bool = False  # no network of the space keeps what was asked for
+    is_exhausted: bool = False  # the space holds no other network
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ class Claims:
             counting = Counting(self._plan.cost_of, self._plan.limits)
             self._proposals = propose(self._plan.space, trials, self._plan.how, counting, wanted)
         if not self._proposals:
-            self.end = Ending(f"the space seems to hold no network besides the {len(trials):,} already drawn", False)
+            told = f"the space seems to hold no network besides the {len(trials):,} already drawn"
+            self.end = Ending(told, is_error=False, is_exhausted=True)
             return None
         proposal = self._proposals.pop(0)
         draw = proposal.draw

@@ -124,7 +124,7 @@ def drive(
         known = {**attributes, **_attributes(space, runner)}
         earlier = earlier_of(judging.earlier, space, known)  # one that does not fit is told before anything is written
         ledger = open_ledger(folder, objectives, known)
-        ledger.set(budget=budget, hours=hours, **_data_now(ledger.attributes, runner))
+        ledger.set(budget=budget, hours=hours, is_exhausted=False, **_data_now(ledger.attributes, runner))
         interruption = stack.enter_context(Interruption())
         cost_of = interruption.allowing(judging.cost_of)
         plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit)
@@ -173,6 +173,9 @@ class _Session:
             self._give_back(error)
             raise
         end = self._claims.end or self._finished()
+        self._ledger.set(is_exhausted=end.is_exhausted)
+        if not end.is_error and (reason := self._only_refused()):
+            raise NothingFits(f"{end.message}; the last one: {reason}; loosen that")
         if end.fits_nothing:
             raise NothingFits(end.message)
         if end.is_error:
@@ -341,6 +344,12 @@ class _Session:
             stopped=outcomes["stopped"],
             waiting=states[True],
         )
+
+    def _only_refused(self) -> str | None:
+        """Why the newest candidate was refused, if that is what became of all of them."""
+        trials = self._ledger.trials()
+        outcomes = {trial.user_attrs.get("outcome") for trial in trials}
+        return str(trials[-1].user_attrs["reason"]) if outcomes == {"refused"} else None
 
     def _finished(self) -> Ending:
         counts = self._counts()

@@ -16,7 +16,7 @@ def seconds_left(record: Record, workers: int) -> float | None:
     `workers` are those that are seen to run: one that has just ended is not, so what was judged in which time counts,
     too. Published networks come first and are not like the others: those that still train are left out.
     """
-    searched, found = _searched(record), []
+    searched, found = searched_seconds(record), []
     if record.attributes.get("hours"):
         found.append(record.attributes["hours"] * 3600 - searched)
     work = seconds_of_work(record)
@@ -27,7 +27,8 @@ def seconds_left(record: Record, workers: int) -> float | None:
 
 
 def is_over(record: Record) -> bool:
-    """Whether nothing runs any more and the hours are spent, or the budget, and nothing waits that may be sent on.
+    """Whether nothing runs any more and the hours are spent, or the budget, and nothing waits that may be sent on; or
+    whether the space holds no other network.
 
     What waits at a rung when the hours are spent goes on waiting.
     """
@@ -35,9 +36,10 @@ def is_over(record: Record) -> bool:
     states = {trial.state for trial in record.trials}
     if "running" in states:
         return False
+    if record.attributes.get("is_exhausted") or (hours is not None and searched_seconds(record) >= hours * 3600):
+        return True
     done = sum(is_spent(trial.attributes) for trial in record.trials)
-    late = hours is not None and _searched(record) >= hours * 3600
-    return late or (budget is not None and done >= budget and "waiting" not in states)
+    return budget is not None and done >= budget and "waiting" not in states
 
 
 def seconds_of_work(record: Record) -> float | None:
@@ -68,7 +70,7 @@ def seconds_of_work(record: Record) -> float | None:
     return total
 
 
-def _searched(record: Record) -> float:
+def searched_seconds(record: Record) -> float:
     """Seconds in which somebody has searched."""
     return covered(spans_of(dict(record.attributes)))
 
