@@ -250,14 +250,18 @@ def _say_how_long(seconds: float) -> None:
 def _shown_work() -> "Iterator[Callable[[Done], None]]":
     """A bar that moves with every job that is done; Ctrl-C says how to go on."""
     bar: tqdm[Any] | None = None
+    began = time.time()  # the bar comes with the first that is done, which may take the longest
 
     def show(one: "Done") -> None:
-        nonlocal bar
+        nonlocal bar, began
         if bar is None or one.done <= bar.n:  # a further round of jobs
             if bar:
                 bar.close()
-            bar = _bar(one.total, one.done - 1)
+            bar = _bar(one.total, one.done - 1, smoothing=0)
+            bar.start_t = bar.last_print_t = began
         bar.update()
+        if one.done == one.total:
+            began = time.time()
         if "reason" in one.result:
             _say(bar, f"{one.trial.name} failed: {one.result['reason']}")
 

@@ -1,8 +1,10 @@
 """What a person sees of a long command where there is no terminal: in a file, by nohup, in a job's log."""
 
 import pytest
+from example_study import example_record
 
 from hrsearch import progress
+from hrsearch.retrain.work import Done
 
 
 def drawn(leave: bool) -> None:
@@ -33,3 +35,19 @@ def test_a_line_is_due_again_after_its_time(
     drawn(leave=True)
     shown = [line for line in capsys.readouterr().err.splitlines() if "/4" in line]
     assert all(any(f"{done}/4" in line for line in shown) for done in (1, 2, 3, 4))
+
+
+def test_the_first_job_counts_in_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the bar comes with its end: of ten, one that took a minute leaves nine."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "time", lambda: now[0])
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    trial = example_record(2).trials[1]
+    with progress._shown_work() as show:
+        for done in (1, 2):
+            now[0] += 60
+            show(Done(trial, "key", {}, done, 10))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "2/10 [02:00<08:00, 60.00s/net]" in last
