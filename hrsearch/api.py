@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hrsearch.search.driver import Event, Judging
 
 HOME = Path("studies")
-PROTOCOL = 4  # grows when the same runner starts to mean another way of judging, by another default, too
+PROTOCOL = 5  # grows when the same runner starts to mean another way of judging, by another default, too
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,10 @@ class Score:
     images: int
     seconds: float
     seed: int
-    loss: float  # mean training loss over the last tenth of the schedule
-    losses: tuple[tuple[int, float], ...] = ()  # the same of every tenth, after the step it ends at
+    loss: (
+        float  # mean over the validation images, which are the same for all (of the last batches it tells half as much)
+    )
+    losses: tuple[tuple[int, float], ...] = ()  # mean training loss of every tenth of the schedule, after its last step
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Search(Section):
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
     limits: tuple[str, ...] = ()
     eta: Annotated[float, Field(gt=1)] = 2.0  # of so many candidates at a rung one goes on to the next
-    # What they are compared by there: their scores or their training losses, beside their costs, or what each should
+    # What they are compared by there: their scores or their losses, beside their costs, or what each should
     # add to the front.
     rungs_by: Literal["score", "loss", "gain"] = "gain"
     # What the sampler is told of those that do not: the score that the last rung should give them, that of their own

@@ -101,7 +101,7 @@ def test_proxy_images_are_resized_in_proportion(image: tuple[int, int], size: tu
     network = Watching()
     learner = learner_of(network, data, proxy, "cpu")
     assert learn(learner, data, proxy, step=0, seed=0) > 0
-    assert 0 <= validate(learner, data, proxy) <= 1
+    assert 0 <= validate(learner, data, proxy)[0] <= 1
     assert network.seen == {torch.Size(size)}
 
 

@@ -17,6 +17,7 @@ from hrsearch.proxy.learning import (
     augmented,
     batch_at,
     learner_of,
+    normalised,
     optimizers_of,
     rate_factor,
     validate,
@@ -294,7 +295,7 @@ def test_validation_is_at_the_labels_resolution(data: Dataset) -> None:
     kept = data.val.labels.masked_fill(data.val.labels > 3, 255)
     told = replace(data, val=Split(images, kept), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     for stride, perfect in ((1, True), (4, False)):
-        value = validate(learner_of(Knows(stride), told, QUICK, "cpu"), told, QUICK)
+        value, _ = validate(learner_of(Knows(stride), told, QUICK, "cpu"), told, QUICK)
         assert (value == 1) is perfect
         assert value > 0.5
 
@@ -317,3 +318,23 @@ def test_shared_pages_are_not_written(data: Dataset, tmp_path: Path) -> None:
     before = data.train.images.clone()
     train_proxy(tiny(), data, QUICK.model_copy(update={"steps": 2, "batch": 300}), seed=0)
     assert torch.equal(data.train.images, before)
+
+
+def test_the_loss_of_a_score_is_that_of_the_validation_images(data: Dataset) -> None:
+    """The same for all candidates, whatever batches they trained on last; a batch weighs by its images."""
+    still = QUICK.model_copy(update={"steps": 2, "warmup": 0, "rate": 1e-12})
+    found = [train_proxy(tiny(), data, still.model_copy(update={"batch": n}), seed=n) for n in (8, 20)]
+    assert found[0].losses != found[1].losses  # of training
+    network = tiny().eval()
+    for score, batch in zip(found, (8, 20), strict=True):
+        # As many steps of training moved the norms' averages; nothing else moves at this rate.
+        train_proxy(network, data, still.model_copy(update={"batch": batch}), seed=batch)
+        weights = class_weights(data.train.labels, len(data.classes), still.balance)
+        with torch.no_grad():
+            logits = network.eval()(normalised(data.val.images, data))
+        parts = zip(torch.split(logits, batch), torch.split(data.val.labels, batch), strict=True)
+        losses = [
+            len(part) * float(segment_loss(part, Split(data.val.images, labels), weights)) for part, labels in parts
+        ]
+        assert score.loss == pytest.approx(sum(losses) / len(data.val), rel=1e-4)
+        network = tiny()

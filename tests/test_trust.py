@@ -192,7 +192,7 @@ def test_rungs_have_rows_of_their_own() -> None:
     record.attributes["runner"] = {**runner, **by_loss}  # type: ignore[index]
     loss = card_of(record)
     assert loss is not None
-    assert loss.proxy[0].name == "training loss after 100 steps (rung 0)"
+    assert loss.proxy[0].name == "loss after 100 steps (rung 0)"
     assert loss.proxy[0].tau is not None
     assert loss.proxy[0].tau.value == pytest.approx(1)
 
@@ -220,7 +220,7 @@ def test_what_was_taken_over_reached_the_last_rung_and_tells_nothing_of_the_firs
     card = card_of(with_long_scores(record, lambda trial: trial.attributes["score"]["value"]))
     assert card is not None
     assert [row.name for row in card.proxy] == [
-        "training loss after 100 steps (rung 0)",
+        "loss after 100 steps (rung 0)",
         "score after 300 steps (rung 1)",
     ]
     assert [row.networks for row in card.proxy] == [16, 16]

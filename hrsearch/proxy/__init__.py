@@ -61,9 +61,7 @@ def train_proxy(
             if checkpoint and step == trunk_of(plan.steps) and rung + 1 < len(ladder):
                 write_state(checkpoint, {"seed": seed, "step": step, **state_of(learner)})
             losses.append(learn(learner, data, plan, step=step, seed=seed, given=batch))
-        value = validate(learner, data, plan)
-    tenth = max(plan.steps // 10, 1)
-    tail = losses[-tenth:]
+        value, loss = validate(learner, data, plan)
     return Score(
         value=value,
         metric=LEARNING[data.task].metric,
@@ -72,8 +70,8 @@ def train_proxy(
         images=plan.steps * plan.batch,
         seconds=time.perf_counter() - begin,
         seed=seed,
-        loss=sum(tail) / len(tail),
-        losses=_curve(losses, start, tenth),
+        loss=loss,
+        losses=_curve(losses, start, max(plan.steps // 10, 1)),
     )
 
 

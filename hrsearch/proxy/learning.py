@@ -249,24 +249,47 @@ def seen(images: Tensor, data: Dataset, zoom: tuple[float, float]) -> Tensor:
     return F.interpolate(found, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def validate(learner: Learner, data: Dataset, plan: Plan) -> float:
-    """The metric of the data's task over the validation images, in 0..1: mean IoU, top-1 or PCK."""
-    return LEARNING[data.task].value(tally(learner.network, data, plan, learner.device))
+@torch.no_grad()
+def validate(learner: Learner, data: Dataset, plan: Plan) -> tuple[float, float]:
+    """The metric of the data's task over the validation images, in 0..1 (mean IoU, top-1 or PCK), and the mean loss.
+
+    A loss that is not finite raises CandidateFailed.
+    """
+    learner.network.eval()
+    counts, losses = [], []
+    for batch in _validation(data, plan, learner.device):
+        prediction = _predicted(learner.network, batch, data, plan, learner.device)
+        counts.append(LEARNING[data.task].tally(prediction, batch))
+        losses.append(len(batch.images) * LEARNING[data.task].loss(prediction, batch, learner.weights))
+    loss = float(torch.stack(losses).sum() / len(data.val))
+    if not math.isfinite(loss):
+        raise CandidateFailed(f"loss is {loss} on the validation images")
+    return LEARNING[data.task].value(torch.stack(counts).sum(dim=0)), loss
 
 
 @torch.no_grad()
 def tally(network: nn.Module, data: Dataset, plan: Plan, device: torch.device, turn: int = 0, turns: int = 1) -> Tensor:
     """The counts behind the metric; of every `turns`-th batch from number `turn` on. They add up to those of all."""
     network.eval()
-    learning = LEARNING[data.task]
+    counts = [
+        LEARNING[data.task].tally(_predicted(network, batch, data, plan, device), batch)
+        for batch in _validation(data, plan, device, turn, turns)
+    ]
+    return torch.stack(counts).sum(dim=0) * (
+        turn * plan.batch < len(data.val)
+    )  # who is given none counts one for nothing
+
+
+def _validation(data: Dataset, plan: Plan, device: torch.device, turn: int = 0, turns: int = 1) -> Iterator[Split]:
     batches = list(zip(*(torch.split(each, plan.batch) for each in (data.val.images, data.val.labels)), strict=True))
-    counts = []
     for images, labels in batches[turn % len(batches) :: turns]:
-        batch = Split(images, labels).to(device)
-        with autocast(device, plan.precision):
-            prediction = network(seen(batch.images, data, plan.zoom))
-        counts.append(learning.tally(_checked(prediction, data).float(), batch))
-    return torch.stack(counts).sum(dim=0) * (turn < len(batches))  # whoever is given none counts one for nothing
+        yield Split(images, labels).to(device)
+
+
+def _predicted(network: nn.Module, batch: Split, data: Dataset, plan: Plan, device: torch.device) -> Tensor:
+    with autocast(device, plan.precision):
+        prediction = network(seen(batch.images, data, plan.zoom))
+    return _checked(prediction, data).float()
 
 
 @contextmanager

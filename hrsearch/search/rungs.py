@@ -122,7 +122,7 @@ class Ladder:
         return kept
 
     def best_first(self, judged: Sequence[FrozenTrial], rung: int) -> list[FrozenTrial]:
-        """Trials that were judged at a rung, by their scores or their training losses there, and their costs."""
+        """Trials that were judged at a rung, by their scores or their losses there, and their costs."""
         return [judged[index] for index in best_first(*self._points(judged, rung))]
 
     def _points(self, judged: Sequence[FrozenTrial], rung: int) -> tuple[list[list[float]], list[str]]:

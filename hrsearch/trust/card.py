@@ -194,7 +194,7 @@ def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
             continue
         part = sample.only(judged)
         told = rungs_of(part.trials[0])[rung]
-        what = "training loss" if _is_by_loss(record, rung) else "score"
+        what = "loss" if _is_by_loss(record, rung) else "score"
         steps = told.get("steps", 0)
         name = f"{what} after {steps:,} steps" if steps else f"{told.get('metric')}, untrained"
         name += f" (rung {rung})" if rungs > 1 else ""
@@ -218,7 +218,7 @@ def _quality(record: Record, trial: Trial, rung: int) -> float:
 
 
 def _is_by_loss(record: Record, rung: int) -> bool:
-    """Whether the training loss told who went on there; at the last rung it is the score."""
+    """Whether the loss told who went on there; at the last rung it is the score."""
     runner = record.attributes.get("runner") or {}
     proxy = runner.get("proxy", {})
     last = len(proxy.get("rungs") or ()) + bool(proxy.get("screen"))
