@@ -76,9 +76,7 @@ class Score:
     images: int
     seconds: float
     seed: int
-    loss: (
-        float  # mean over the validation images, which are the same for all (of the last batches it tells half as much)
-    )
+    loss: float  # mean over the validation images; each has trained on batches of its own, of which none tells as much
     losses: tuple[tuple[int, float], ...] = ()  # mean training loss of every tenth of the schedule, after its last step
 
 
@@ -199,7 +197,7 @@ def readable(value: float, unit: str = "") -> str:
 
 
 def _short(value: float, unit: str, *, exactly: bool = False) -> str:
-    """So a limit is written in studies, too, there exactly: by its text its violations are known, and studies agree."""
+    """With three digits; or `exactly`, as limits stand in studies, where their text says which limit was broken."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size and unit in ("", "B"):
             return f"{_digits(value / size, exactly)}{suffix}{unit}"

@@ -275,9 +275,8 @@ def tally(network: nn.Module, data: Dataset, plan: Plan, device: torch.device, t
         LEARNING[data.task].tally(_predicted(network, batch, data, plan, device), batch)
         for batch in _validation(data, plan, device, turn, turns)
     ]
-    return torch.stack(counts).sum(dim=0) * (
-        turn * plan.batch < len(data.val)
-    )  # who is given none counts one for nothing
+    is_given_any = turn * plan.batch < len(data.val)  # whoever is not counts a batch for nothing
+    return torch.stack(counts).sum(dim=0) * is_given_any
 
 
 def _validation(data: Dataset, plan: Plan, device: torch.device, turn: int = 0, turns: int = 1) -> Iterator[Split]:
