@@ -157,6 +157,7 @@ def searched(asked: Asked, on_event: "Callable[[Event], None]" = lambda event: N
     if asked.storage:
         point_to(asked.folder, asked.storage)
     prepare()  # the driver counts costs while the workers train: it, too, gets by with one thread
+    _require_machine(asked.runner)
     data = proxy_data(asked.runner.proxy, asked.space.task)
     reference_ms = _reference_ms([asked.folder, *asked.earlier], asked.runner)
     tidy = Seldom(lambda: _keep_front_weights(asked.folder))
@@ -195,6 +196,7 @@ def plan(
     from hrsearch.planning import Trying, forecast
     from hrsearch.proxy import proxy_data
 
+    _require_machine(runner)
     classes = len(proxy_data(runner.proxy, space.task).classes)
     reference_ms = reference_time(runner.measure.engine, runner.measure.threads)
     trying = Trying(runner, reference_ms, space.task, space.plugins)
@@ -340,6 +342,15 @@ def _reference_ms(folders: Sequence[Path], runner: Runner) -> float:
             if "reference_ms" in stored:
                 return float(stored["reference_ms"])
     return reference_time(runner.measure.engine, runner.measure.threads)
+
+
+def _require_machine(runner: Runner) -> None:
+    """An InputError where a runner asks for what is not here, before anything is made; other machines may have it."""
+    from hrsearch.cost import has_cuda, require_engine
+
+    require_engine(runner.measure.engine)
+    if runner.device == "cuda" and runner.engine.kind in ("inline", "processes") and not has_cuda():
+        raise InputError("the runner's device: cuda needs an NVIDIA GPU and a CUDA build of torch; write device: cpu")
 
 
 def _protocol(runner: Runner, split: str) -> str:

@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -37,7 +38,7 @@ OPTIONAL = {  # what they are for: the packages, and how they come
     "a study in the browser while it runs": (("optuna-dashboard",), "pip install optuna-dashboard"),
     "curves of a training": (("tensorboard",), "pip install 'hrsearch[tensorboard]'"),
     "the check of a timm export": (("timm",), "pip install timm"),
-    "the check of an mmseg export": (("mmengine",), "pip install mmengine"),
+    "the check of an mmseg export": (("mmengine-lite",), "pip install mmengine-lite"),
 }
 
 
@@ -82,10 +83,17 @@ def _imported(package: str) -> str:
 
 def _optional(what: str, packages: tuple[str, ...], how: str) -> Finding:
     try:
-        words = ", ".join(f"{package} {version(package)}" for package in packages)
+        words = ", ".join(f"{package} {_version(package)}" for package in packages)
     except PackageNotFoundError:
         return Finding(what, "missing", how, needed=False)
     return Finding(what, "ok", words, needed=False)
+
+
+def _version(package: str) -> str:
+    """Its version, in whole where only a lighter half of it is asked for."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return version(package.removesuffix("-lite"))
 
 
 def _machine() -> Finding:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hrsearch import api
+from hrsearch.errors import InputError
 from hrsearch.objective import OBJECTIVES, readable
 from hrsearch.pick import value_of
 from hrsearch.report.words import duration, study_argument
@@ -26,6 +27,7 @@ from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
+from hrsearch.trust.confirmed import confirmed
 
 if TYPE_CHECKING:
     from hrsearch.retrain import Done
@@ -172,13 +174,15 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:
     usual = read_study(folder).attributes["runner"]["measure"]
     how = Measure.model_validate(usual | {key: value for key, value in changes.items() if value is not None})
     bar: tqdm[Any] | None = None
+    reason = "nothing was trained"
 
     def show(one: Measured) -> None:
-        nonlocal bar
+        nonlocal bar, reason
         bar = bar or _bar(one.total, one.done - 1)
         bar.update()
         if "reason" in one.result:
-            _say(bar, f"{one.trial.name} failed: {one.result['reason']}")
+            reason = str(one.result["reason"])
+            _say(bar, f"{one.trial.name} failed: {reason}")
 
     try:
         target = retarget(folder, how, name, show)
@@ -190,8 +194,10 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:
             bar.close()
     write_report(read_study(folder), folder / "report.html")
     record = read_study(folder)
-    there = on_target(record, target)
-    head = f"{len(there.trained)} networks measured on {target}; the front there:"
+    if not on_target(record, target).trained:
+        raise InputError(f"{record.name}: no network could be measured on {target}; the last one: {reason}")
+    there = confirmed(on_target(record, target))  # by the scores that an export picks by
+    head = f"{len(on_target(record, target).trained)} networks measured on {target}; the front there:"
     front = [f"  {described(trial)}" for trial in there.front()[:10]]
     lines = [head, *front, *_next(folder / "report.html", record, f" --on {target}")]
     return lines, json_of(there) | {"on": target}
@@ -231,11 +237,11 @@ def finalized(study: str, *, seeds: int, times: int, most: int | None) -> Told:
         lines.append(f"  {described(trial)} (score {interval}; on the front with {odds[trial.number]:.0%})")
     dropped = lucky(record)
     lines += [f"  {trial.name} was lucky: on the front with {odds[trial.number]:.0%}" for trial in dropped]
-    confirmed = [
+    figures = [
         _figures(trial) | {"interval": [trial.attributes["score"][end] for end in ("low", "high")]}
         for trial in view.trials
     ]
-    found = [one | {"on_front": odds[one["trial"]]} for one in confirmed]
+    found = [one | {"on_front": odds[one["trial"]]} for one in figures]
     told = {"confirmed": found, "lucky": [trial.number for trial in dropped], "report": str(path)}
     return [*lines, *_next(path, record)], told
 
@@ -341,16 +347,21 @@ def _next(report: Path, record: Record, there: str = "") -> list[str]:
 
 
 class Log:
-    """A bar's terminal where there is none, and nothing can be drawn over: a line a minute, and the last one."""
+    """A bar's terminal where there is none, and nothing can be drawn over: a line a minute, and the last one.
+
+    Nothing of a bar that has not moved.
+    """
 
     def __init__(self) -> None:
-        self._line = ""
+        self._line = self._still = ""
         self._due = 0.0
 
     def write(self, text: str) -> None:
         """Take a drawing of the bar, or the line feed at its end."""
         self._line = text.strip() or self._line
-        if self._line and (text == "\n" or time.monotonic() >= self._due):
+        count = self._line.partition("[")[0]  # what is behind it moves with the time
+        self._still = self._still or count
+        if self._line and count != self._still and (text == "\n" or time.monotonic() >= self._due):
             print(self._line, file=sys.stderr, flush=True)
             self._line, self._due = "", time.monotonic() + LOG_S
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hrsearch.arch import Arch
 from hrsearch.build import Network, build
-from hrsearch.cost import cost, device_of, measure, peak_memory, reference_time
+from hrsearch.cost import cost, device_of, measure, peak_memory, reference_time, require_engine
 from hrsearch.cost.latency import device_name
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.plugins import load_plugins
@@ -67,6 +67,7 @@ def _is_measured(record: Record, target: str, trial: Trial) -> bool:
 
 def _settings(record: Record, target: str, how: Measure) -> dict[str, Any]:
     """How it is measured, as the study keeps it; an InputError if the name stands for something else."""
+    require_engine(how.engine)
     asked = how.model_dump(mode="json") | {"device": device_name(how.engine)}
     known = targets_of(record).get(target)
     if known is None:

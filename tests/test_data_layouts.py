@@ -571,3 +571,100 @@ def test_data_set_is_mapped_from_the_cache(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(again.train.images, first.train.images)
     assert again.split == first.split
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_link_to_nothing_is_named_beside_the_others(tmp_path: Path) -> None:
+    masks_tree(tmp_path / "own")
+    first, second, *_ = sorted((tmp_path / "own/images").iterdir())
+    first.unlink()
+    first.symlink_to(tmp_path / "nowhere")
+    truncate(second)
+    told = [str(one) for one in survey(tmp_path / "own").wrong]
+    assert [any(file.name in line for line in told) for file in (first, second)] == [True, True]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = classes_tree(tmp_path / "own", {"cat": 12, "dog": 12})
+    odd = os.fsdecode(b"\xff\xfe.jpg")
+    shutil.copy(next((path / "cat").iterdir()), path / "cat" / odd)
+    assert survey(path).counts["cat"] in (11, 12, 13)
+    assert load_dataset(str(path), **SMALL, task="classify").classes == ("cat", "dog")
+    (path / "dog").rename(path / os.fsdecode(b"d\xe9g"))
+    with pytest.raises(InputError, match=r"a class's name must be printable, but one sub-folder is 'd\\udce9g'"):
+        survey(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"b\xe4ck\nw\ng\n", r"classes.txt: not in UTF-8 \(.* at byte 1\); save it so"),
+        (b"a\na\nb\n", "classes.txt: each class once, but 'a' stands there twice"),
+    ],
+)
+def test_class_names_that_cannot_be_meant(content: bytes, message: str, tmp_path: Path) -> None:
+    path = masks_tree(tmp_path / "own")
+    (path / "classes.txt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        survey(path)
+
+
+def test_class_names_as_notepad_saves_them(tmp_path: Path) -> None:
+    path = masks_tree(tmp_path / "own")
+    (path / "classes.txt").write_bytes(b"\xef\xbb\xbfback\nw\ng\n")
+    assert list(survey(path).counts) == ["back", "w", "g"]
+
+
+def test_all_named_classes_are_told_where_every_mask_is_wrong(tmp_path: Path) -> None:
+    path = masks_tree(tmp_path / "own", values=(0, 1, 2))
+    (path / "classes.txt").write_text("a\nb\n")
+    assert survey(path).counts == {"a": 0, "b": 0}
+
+
+def test_a_validation_split_without_masks_or_without_images_is_told_before_the_search(tmp_path: Path) -> None:
+    root = ade20k_tree(tmp_path / "own") / "ADEChallengeData2016"
+    shutil.rmtree(root / "annotations/validation")
+    assert survey(tmp_path / "own").kinds == {"image without mask": 4, "nothing to validate on": 1}
+    for file in (root / "images/validation").iterdir():
+        file.unlink()
+    assert survey(tmp_path / "own").kinds == {"nothing to validate on": 1}
+
+
+def test_folders_of_folders_are_told_as_such(tmp_path: Path) -> None:
+    path = masks_tree(tmp_path / "own")
+    for name in ("images", "masks"):
+        (path / name).rename(path / "train")
+        (path / name).mkdir()
+        (path / "train").rename(path / name / "train")
+    with pytest.raises(InputError, match=r"images/ and masks/ hold no image .* of their own; what lies in sub-folders"):
+        survey(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"keypoints": [float("nan"), 5, 2] * 17}, "a keypoint lies outside of the image"),
+        ({"bbox": [float("nan"), 2, 30, 30]}, "its box at nan, 2 lies outside"),
+        ({"bbox": [1e9, 0, 5, 5]}, "lies outside of the image"),
+        ({"bbox": [0, 0, float("inf"), 20]}, "its box is inf x 20 pixels"),
+    ],
+)
+def test_persons_that_are_no_numbers_are_named(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = coco_tree(tmp_path / "own")
+    content = read_coco(path)
+    content["annotations"][0].update(changes)
+    write_coco(path, "train", content["images"], content["annotations"])
+    (wrong,) = survey(path).wrong
+    assert said in str(wrong)
+
+
+def test_an_image_of_infinite_size_and_a_file_of_other_bytes(tmp_path: Path) -> None:
+    path = coco_tree(tmp_path / "own")
+    content = read_coco(path)
+    content["images"][0]["width"] = float("inf")
+    write_coco(path, "train", content["images"], content["annotations"])
+    assert survey(path).kinds == {"annotation unreadable": 2}
+    file = path / "annotations/person_keypoints_train2017.json"
+    file.write_bytes(file.read_bytes().replace(b"images", b"im\xe4ges", 1))
+    with pytest.raises(InputError) as error:
+        survey(path)
+    assert len(str(error.value)) < 500

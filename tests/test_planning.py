@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toy_slurm
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,9 +59,10 @@ def test_a_budget_ends_it_before_the_hours(tmp_path: Path) -> None:
 
 
 def test_what_waits_at_a_rung_goes_on_waiting_when_the_hours_are_spent(tmp_path: Path) -> None:
-    search(tmp_path, 12, Toy(0.2), hours=1 / 3600, sampler="random", rungs=(10, 30))
+    end = search(tmp_path, 12, Toy(0.2), hours=1 / 3600, sampler="random", rungs=(10, 30))
     assert {trial.state for trial in judged(tmp_path)} <= {"waiting", "trained"}
-    assert "waiting" in {trial.state for trial in judged(tmp_path)}
+    waiting = [trial.state for trial in judged(tmp_path)].count("waiting")
+    assert end.endswith(f" refused, {waiting} waiting at a rung")
     assert is_over(read_study(tmp_path))
     search(tmp_path, 12, hours=1, sampler="random", rungs=(10, 30))
     assert {trial.state for trial in judged(tmp_path)} == {"stopped", "trained"}
@@ -200,6 +202,28 @@ def test_plan_refuses_what_a_run_does_before_it_times_anything(
     assert done.returncode == 2
     assert done.stderr.endswith(f"hrsearch: {message}\n")
     assert "1/3" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "message"),
+    [
+        ("seconds: 0.1", "seconds: 0.1, engine: eagr", "latency engine 'eagr' does not exist; did you mean 'eager'?"),
+        ("seconds: 0.1", "seconds: 0.1, engine: cuda", "engine 'cuda' needs an NVIDIA GPU and a CUDA build of torch"),
+        ("engine:", "device: cuda\nengine:", "device: cuda needs an NVIDIA GPU and a CUDA build of torch"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_what_is_not_here_is_told_before_anything_is_made(
+    command: str, was: str, now: str, message: str, tmp_path: Path
+) -> None:
+    if "cuda" in now and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    (tmp_path / "runner.yaml").write_text(RUNNER.replace(was, now))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    done = inside(tmp_path, command, "space.yaml", "--runner", "runner.yaml", "--budget", "2")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "studies").exists()
 
 
 def test_plan_leaves_nothing_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def test_a_log_gets_a_line_a_minute_and_the_last(capsys: pytest.CaptureFixture[s
         said = capsys.readouterr().err
         assert not {"\r", "\x1b"} & set(said)
         lines = said.splitlines()
-        assert "1/4" in lines[0]
+        assert "2/4" in lines[0]  # not before it has moved
         assert lines[1:4] == ["2 done", "3 done", "4 done"]
         assert "4/4" in lines[4]
         assert len(lines) == 5
@@ -34,7 +34,12 @@ def test_a_line_is_due_again_after_its_time(
     monkeypatch.setattr(progress, "LOG_S", 0.0)
     drawn(leave=True)
     shown = [line for line in capsys.readouterr().err.splitlines() if "/4" in line]
-    assert all(any(f"{done}/4" in line for line in shown) for done in (1, 2, 3, 4))
+    assert all(any(f"{done}/4" in line for line in shown) for done in (2, 3, 4))
+
+
+def test_a_bar_that_did_not_move_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress._bar(4, 1).close()
+    assert capsys.readouterr().err == ""
 
 
 def test_the_first_job_counts_in_what_is_left(

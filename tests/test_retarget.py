@@ -1,6 +1,7 @@
 """hrsearch measure: a study's networks measured elsewhere, side by side in one study and one report."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -130,8 +131,9 @@ def test_a_name_stands_for_one_way_to_measure(home: Path) -> None:
 
 def test_a_board_that_fails_is_told_and_asked_again_later(home: Path) -> None:
     done = inside(home, "measure", "space", "--engine", f"command: {sys.executable} -c 1/0", "--name", "broken")
-    assert done.returncode == 0
-    assert done.stderr.count("ZeroDivisionError") == 3
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("ZeroDivisionError") == 4
+    assert re.search(r"space: no network could be measured on broken; the last one: .*\n$", done.stderr)
     assert not on_target(record_in(home), "broken").trained
 
 

@@ -237,6 +237,15 @@ def test_a_search_that_may_keep_nothing_says_so(budget: int, folder: Path) -> No
     assert is_over(read_study(folder))
 
 
+def test_a_search_in_which_every_candidate_failed_says_so(folder: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^3 of 3 candidates are done: 0 trained, 3 failed, .*; the last one: no data$"
+    ):
+        search(folder, 3, _raise(CandidateFailed("no data")))
+    assert states_of(folder)["failed"] == 3
+    assert "trained" not in states_of(folder)
+
+
 def test_a_limit_of_four_digits_is_another_than_one_that_reads_like_it(folder: Path) -> None:
     search(folder, 2, limits=("flops<=0.2504G",))
     with pytest.raises(InputError, match=r"flops<=250.4M.*flops<=249.6M"):

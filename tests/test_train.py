@@ -209,6 +209,25 @@ def test_mistakes_in_a_call_are_told(winner: Path, given: dict[str, Any], words:
         train(winner, **({"device": "cpu"} | given))
 
 
+def test_any_key_of_the_recipe_may_be_set(winner: Path) -> None:
+    """Those that have an option of their own, too."""
+    train(winner, settings={"steps": "4", "image": "40", "start": "scratch", "every": "2"}, device="cpu")
+    written = yaml.safe_load((winner / "run/recipe.yaml").read_text())
+    assert {key: written[key] for key in ("steps", "image", "start", "every")} == {
+        "steps": 4, "image": 40, "start": "scratch", "every": 2,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="steps"):
+        train(winner, settings={"steps": "abc"}, device="cpu")
+    with pytest.raises(InputError, match=r"seed: it should be greater than or equal to 0, but got '-1'"):
+        train(winner, settings={"seed": "-1"}, device="cpu")
+
+
+def test_the_weights_of_a_stage_may_be_named_from_anywhere(winner: Path) -> None:
+    train(winner, steps=4, device="cpu")
+    first = train(winner, steps=4, start="run/best.safetensors", image=40, device="cpu")
+    assert train(winner, steps=4, start=str(winner / "run/best.safetensors"), image=40, device="cpu") == first
+
+
 def test_call_overrides_the_recipe(winner: Path) -> None:
     assert train(winner, data="digits", steps=2, device="cpu").steps == 2
 

@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import typer
 from pydantic import ValidationError
@@ -22,6 +23,8 @@ AFTER_FULL_DISK = "nothing finished is lost: make room, and the same command goe
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; what ends it is one line and an exit code: see the README."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         # Typer's own way to end is a box of five lines around what was wrong.
         code = app(args=asked or ["--help"], prog_name="hrsearch", standalone_mode=False)

@@ -1,5 +1,6 @@
 """Commands about a study that has begun."""
 
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -180,7 +181,7 @@ def export(
     if "weights.safetensors" not in files:
         typer.echo(f"hrsearch: no weights lie in {folder_at(study, None) / 'weights'}: {KEPT}", err=True)
     found = {"folder": str(folder), "files": files}
-    tell([f"wrote {folder}; train it with: hrsearch train {folder}"], found, as_json, quiet)
+    tell([f"wrote {folder}; train it with: hrsearch train {shlex.quote(str(folder))}"], found, as_json, quiet)
 
 
 def _serve(folder: Path, host: str, port: int) -> None:

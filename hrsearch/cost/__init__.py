@@ -4,7 +4,7 @@ from hrsearch.cost import compiled, cuda, eager, onnx
 from hrsearch.cost.bill import bill_of
 from hrsearch.cost.cuda import has_cuda
 from hrsearch.cost.flops import cost
-from hrsearch.cost.latency import device_of, measure, reference_time
+from hrsearch.cost.latency import device_of, measure, reference_time, require_engine
 from hrsearch.cost.memory import peak_memory
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "onnx",
     "peak_memory",
     "reference_time",
+    "require_engine",
 ]

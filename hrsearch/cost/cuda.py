@@ -22,6 +22,12 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def require_gpu(engine: str) -> None:
+    """An InputError where there is no GPU for this engine."""
+    if not has_cuda():
+        raise InputError(f"engine {engine!r} needs an NVIDIA GPU and a CUDA build of torch; use engine eager here")
+
+
 def is_cuda(engine: str) -> bool:
     """Whether the engine is one of these."""
     return engine.removesuffix("-graph") in TYPES
@@ -31,8 +37,7 @@ def _add(engine: str, dtype: torch.dtype | None, graph: bool) -> None:
     @ENGINES.add(engine)
     def cuda(network: nn.Module, example: torch.Tensor) -> Callable[[], object]:
         """One forward pass of a copy of `network` on the GPU; an InputError where there is none."""
-        if not has_cuda():
-            raise InputError(f"engine {engine!r} needs an NVIDIA GPU and a CUDA build of torch; use engine eager here")
+        require_gpu(engine)
         run = _pass(network, example.cuda(), dtype)
         return _recorded(run) if graph else run
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from hrsearch.cost import machine
 from hrsearch.cost.command import AGREE, CALLS, agree, is_command, milliseconds
-from hrsearch.cost.cuda import is_cuda
+from hrsearch.cost.cuda import is_cuda, require_gpu
 from hrsearch.cost.timer import Timing, clock_of, interval, reference_on, timed, warmed
 from hrsearch.errors import InputError
 from hrsearch.objective import Latency
@@ -106,6 +106,15 @@ def _certificate(timing: Timing, engine: str, tries: int) -> dict[str, Any]:
 def device_of(engine: str) -> str:
     """Where an engine runs: "cpu" or "cuda"."""
     return "cuda" if is_cuda(engine) else "cpu"
+
+
+def require_engine(engine: str) -> None:
+    """An InputError where there is no such engine, or nothing on this machine that it runs on."""
+    if is_command(engine):
+        return
+    ENGINES[engine]
+    if is_cuda(engine):
+        require_gpu(engine)
 
 
 def engine_on(engine: str, device: str | None) -> str:

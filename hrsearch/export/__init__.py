@@ -70,7 +70,10 @@ def _exported(winner: Winner, to: Path, targets: dict[str, Target]) -> Path:
             f"{trial.name}: format {list(targets)[1]!r} needs weights, but {where}; export native, train it"
         )
     earlier = _earlier(to, trial)
-    to.mkdir(parents=True, exist_ok=True)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # as in /proc
+        raise InputError(f"--to {to}: no folder can be made there; give another place") from None
     with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as made:
         _write(winner, targets, Path(made))
         _move(Path(made), to, earlier)

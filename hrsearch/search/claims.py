@@ -33,7 +33,8 @@ from hrsearch.search.verdict import broken, is_spent, settled, violations_of
 from hrsearch.space import Space
 from hrsearch.study import Record, is_waiting, trial_of
 
-MOST_REFUSED = 1000  # proposals refused in a row after which a search gives up
+MOST_REFUSED = 1000  # draws of proposals refused in a row after which a search gives up
+FEWEST_REFUSED = 100  # proposals, however many draws each is the best of
 MOST_AT_ONCE = 64  # proposals that are made, and trials that are sent on, from what is known at one time
 MOST_LOSSES = 5  # drivers that may die while they run a candidate before the candidate is blamed
 
@@ -226,7 +227,8 @@ class Claims:
 
     def _proposed(self, trials: Sequence[FrozenTrial], wanted: int) -> FrozenTrial | None:
         refused = refused_in_a_row(trials)
-        if len(refused) >= MOST_REFUSED:
+        most = min(max(MOST_REFUSED // self._plan.how.draws, FEWEST_REFUSED), MOST_REFUSED)
+        if len(refused) >= most:
             if not any(map(_is_fresh, self.active(trials))):  # one that is trained yet would have ended the row
                 last = refused[0].user_attrs["reason"]
                 told = f"{len(refused):,} proposals in a row were refused, the last one: {last}; loosen that"

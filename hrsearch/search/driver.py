@@ -174,8 +174,11 @@ class _Session:
             raise
         end = self._claims.end or self._finished()
         self._ledger.set(is_exhausted=end.is_exhausted)
-        if not end.is_error and (reason := self._only_refused()):
-            raise NothingFits(f"{end.message}; the last one: {reason}; loosen that")
+        if not end.is_error and (told := self._in_vain()):
+            outcome, reason = told
+            if outcome == "refused":
+                raise NothingFits(f"{end.message}; the last one: {reason}; loosen that")
+            raise InputError(f"{end.message}; the last one: {reason}")
         if end.fits_nothing:
             raise NothingFits(end.message)
         if end.is_error:
@@ -345,18 +348,22 @@ class _Session:
             waiting=states[True],
         )
 
-    def _only_refused(self) -> str | None:
-        """Why the newest candidate was refused, if that is what became of all of them."""
-        trials = self._ledger.trials()
-        outcomes = {trial.user_attrs.get("outcome") for trial in trials}
-        return str(trials[-1].user_attrs["reason"]) if outcomes == {"refused"} else None
+    def _in_vain(self) -> tuple[str, str] | None:
+        """What became of the newest candidate, failed if any has, and why; None where any was trained or may yet be."""
+        ended = [trial.user_attrs for trial in self._ledger.trials()]
+        outcomes = {each.get("outcome") for each in ended}
+        if not outcomes or not outcomes <= {"refused", "failed"}:
+            return None
+        outcome = "failed" if "failed" in outcomes else "refused"
+        return outcome, next(each["reason"] for each in reversed(ended) if each["outcome"] == outcome)
 
     def _finished(self) -> Ending:
         counts = self._counts()
         stopped = f" {counts.stopped} let go at an earlier rung," if self._plan.how.ladder else ""
+        waiting = f", {counts.waiting} waiting at a rung" if counts.waiting else ""
         return Ending(
             f"{counts.done}{f' of {counts.budget}' if counts.budget else ''} candidates are done:"
-            f" {counts.trained} trained,{stopped} {counts.failed} failed, {counts.refused} refused",
+            f" {counts.trained} trained,{stopped} {counts.failed} failed, {counts.refused} refused{waiting}",
             is_error=False,
         )
 

@@ -32,7 +32,7 @@ from hrsearch.train.fits import Needs, free_bytes, require_room
 from hrsearch.train.hard import require_pixels
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, settings_of
 from hrsearch.train.schedule import rate_at
-from hrsearch.train.start import begin_with, file_of
+from hrsearch.train.start import begin_with, file_of, within
 from hrsearch.train.steps import Trainer, learn
 
 __all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "settings_of", "train"]
@@ -113,7 +113,9 @@ def train(
     """
     if not (folder / "arch.yaml").is_file():
         raise InputError(f"{folder}: holds no arch.yaml; give a folder that hrsearch export wrote")
-    given = {**(settings or {}), "data": data, "steps": steps, "image": image, "start": start}
+    start = start and within(start, folder)
+    options = {"data": data, "steps": steps, "image": image, "start": start}
+    given = {**(settings or {}), **{key: value for key, value in options.items() if value is not None}}
     asked = load_recipe(
         folder / "train.yaml",
         named=recipe,

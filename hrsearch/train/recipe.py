@@ -61,7 +61,7 @@ class Recipe(Section):
     checkpointing: bool = False  # blocks are computed again in the backward pass: less memory, more time
     compile: bool = False  # by torch.compile
     sync_bn: bool = True  # batch norms see the images of all processes
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     start: str = "weights"  # the search's weights where the folder holds them; scratch; or a file, released or own
     every: Positive = 250  # steps between validations, each with a checkpoint
     patience: Annotated[int, Field(ge=0)] = 0  # stop after so many validations without a better one; 0: never

@@ -28,6 +28,13 @@ def file_of(start: str, folder: Path) -> Path | None:
     return found
 
 
+def within(start: str, folder: Path) -> str:
+    """The same start; a file that lies in the folder by its place there, from wherever it was named."""
+    path = None if start in ("scratch", "weights") else file_of(start, folder)
+    inside = path and path.resolve().is_relative_to(folder.resolve())
+    return str(path.resolve().relative_to(folder.resolve())) if path and inside else start
+
+
 def begin_with(network: Network, path: Path) -> None:
     """Load a file, ours or one that a family's authors released.
 

@@ -101,7 +101,8 @@ def _confirmed(record: Record, trial: Trial, scores: Scores, spread: float, free
     values = [float(one["value"]) for one in scores.values()]
     mean, best = statistics.fmean(values), max(scores.values(), key=lambda one: float(one["value"]))
     half = student(freedom) * spread / math.sqrt(len(values)) if freedom else 0.0
-    score = {**best, "value": mean, "low": mean - half, "high": mean + half, "values": values, "seeds": len(values)}
+    ends = {"low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}  # no metric goes further
+    score = {**best, "value": mean, **ends, "values": values, "seeds": len(values)}
     attributes = {**trial.attributes, "score": score}
     found = tuple(objective.of(attributes) for objective in record.objectives)
     return dataclasses.replace(trial, attributes=attributes, values=found)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hrsearch.errors import InputError
 from hrsearch.proxy.data.dataset import IGNORE, Dataset, Split, dataset_of, reserve, stored
-from hrsearch.proxy.data.layout import Item, Part, Person, Wrong, found_in, require_none_wrong
+from hrsearch.proxy.data.layout import FORMATS, Item, Part, Person, Wrong, found_in, require_none_wrong
 from hrsearch.proxy.data.layouts import LAYOUTS
 from hrsearch.proxy.data.reading import NEEDED, each, mask_of, read, square_of
 from hrsearch.proxy.data.split import SplitName, digest_of, parts_of, some
@@ -100,6 +100,10 @@ def classes_in_masks(path: Path, parts: Sequence[Part], *, forgiving: bool = Fal
     classes.txt. Masks that hold it, and those that cannot be read, are told unless it is `forgiving`.
     """
     items = [item for part in parts for item in part.items]
+    wrong = [one for part in parts for one in part.wrong]
+    if not items and not wrong:
+        said = f"hold no image ({FORMATS}) of their own; what lies in sub-folders is not read"
+        raise InputError(f"{path}: images/ and masks/ {said}")
     found = each(items, partial(_held, None))
     held = np.any([np.zeros(256, dtype=bool), *(one for one in found if not isinstance(one, Wrong))], axis=0)
     count = int(np.argmin(np.append(held[:IGNORE], False)))

@@ -108,8 +108,17 @@ def require_none_wrong(path: Path, wrong: Iterable[Wrong]) -> None:
 
 
 def pictures_in(path: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """The image files of a folder, by name; their suffixes may be in capitals."""
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and not file.name.startswith("."))
+    """The image files of a folder, by name, none where there is none; their suffixes may be in capitals."""
+    files = path.iterdir() if path.is_dir() else ()
+    return sorted(file for file in files if file.suffix.lower() in suffixes and not file.name.startswith("."))
+
+
+def text_of(path: Path) -> str:
+    """What a text file says, with or without a mark of its order of bytes; an InputError if it is not in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not in UTF-8 ({error.reason} at byte {error.start}); save it so") from None
 
 
 def paired(images: Iterable[tuple[str, Path]], masks: dict[str, tuple[Path, Table]]) -> Part:

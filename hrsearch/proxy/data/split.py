@@ -17,6 +17,7 @@ from typing import Literal
 from hrsearch.proxy.data.layout import Item, Layout, Part, Person
 
 SplitName = Literal["proxy", "official"]
+ANY = ("utf-8", "surrogateescape")  # a file's name may be no text
 HELD_OUT = 0.1  # of data without an official validation split
 PROXY_VAL = 0.2  # of the training split
 
@@ -70,9 +71,12 @@ def digest_of(what: object, root: Path, train: Sequence[Item], val: Sequence[Ite
         for item in side:
             content.update(_of_person(item.label) if isinstance(item.label, Person) else b"0\n")
             for file in files_of(item):
-                facts = file.stat()
+                try:
+                    facts = file.stat()
+                except FileNotFoundError:  # a link to nothing: whoever reads it says so
+                    continue
                 when = f" {facts.st_mtime_ns}" if times else ""
-                content.update(f"{file.relative_to(root).as_posix()} {facts.st_size}{when}\n".encode())
+                content.update(f"{file.relative_to(root).as_posix()} {facts.st_size}{when}\n".encode(*ANY))
         content.update(b"\n")
     return content.hexdigest()[:16]
 
@@ -98,4 +102,4 @@ def _class(item: Item) -> object:
 def _place(file: Path, root: Path, salt: str) -> float:
     """In 0..1, evenly spread over names."""
     name = file.relative_to(root).as_posix()
-    return int.from_bytes(hashlib.sha256(f"{salt} {name}".encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(f"{salt} {name}".encode(*ANY)).digest()[:6], "big") / 2**48

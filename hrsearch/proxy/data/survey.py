@@ -55,9 +55,12 @@ def survey(path: Path, task: str | None = None) -> Survey:
     layout, root = found_in(path, task, LAYOUTS)
     train, val = parts_of(layout, root, "official", 0)
     wrong = [*train.wrong, *val.wrong]
+    if layout.has_val(root) and not val.items:
+        wrong.append(Wrong(f"{root}: its validation split holds nothing to validate on", "nothing to validate on"))
     classes = layout.classes(root) or classes_in_masks(path, [train], forgiving=True)
     looks = [_looks(part.items, len(classes), wrong) for part in (train, val)]
-    counts = sum((look.counts for look in looks[0]), start=np.zeros(1, dtype=np.int64))
+    none = np.zeros(len(classes) + (layout.task == "segment"), dtype=np.int64)
+    counts = np.sum([look.counts for look in looks[0]], axis=0) if looks[0] else none
     seen = {}
     if layout.task == "pose" and counts.ndim == 2:
         seen = {name: dict(zip(SEEN, row.tolist(), strict=True)) for name, row in zip(classes, counts, strict=True)}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hrsearch.proxy.data.layout import Layout, Part, paired, pictures_in, root_with, table_of
+from hrsearch.proxy.data.layout import Layout, Part, paired, pictures_in, root_with, table_of, text_of
 
 COUNT = 150
 TABLE = table_of({value: value - 1 for value in range(1, COUNT + 1)}, ignored=(0,))
@@ -22,7 +22,7 @@ def _part(root: Path, part: str) -> Part:
 
 def _classes(root: Path) -> tuple[str, ...]:
     path = root / NAMES
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
+    lines = text_of(path).splitlines()[1:] if path.is_file() else []
     names = tuple(line.split("\t")[-1].split(",")[0].strip() for line in lines if line.strip())
     return names if len(names) == COUNT else tuple(str(number) for number in range(1, COUNT + 1))
 

@@ -30,6 +30,8 @@ def _classes(root: Path) -> tuple[str, ...]:
     if len(names) < 2:
         held = ", ".join(names) or "none"
         raise InputError(f"{top}: one sub-folder of images per class is needed, at least two; it holds {held}")
+    if odd := [name for name in names if not name.isprintable()]:
+        raise InputError(f"{top}: a class's name must be printable, but one sub-folder is {odd[0]!a}; rename it")
     return names
 
 

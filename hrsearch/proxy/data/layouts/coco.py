@@ -4,6 +4,7 @@ Crowds and persons without a labelled keypoint are left out, as the papers leave
 """
 
 import json
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def _read(path: Path, changed: int, size: int) -> Part:
         images = {int(image["id"]): image for image in content["images"]}
         annotations = sorted(content["annotations"], key=lambda annotation: int(annotation["id"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read as COCO's JSON of images and annotations ({error!r})") from None
+        what = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(f"{path}: cannot be read as COCO's JSON of images and annotations ({what})") from None
     folder = _images(path)
     there = {file.name for file in folder.iterdir()}
     items, wrong = [], []
@@ -76,10 +78,13 @@ def _item(path: Path, folder: Path, there: set[str], images: dict[int, Any], ann
         points = np.array(annotation["keypoints"], dtype=np.float32).reshape(len(KEYPOINTS), 3)
         image = images[int(annotation["image_id"])]
         name, size = str(image["file_name"]), (int(image["width"]), int(image["height"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Wrong(f"{where}: not COCO's ({error!r})", "annotation unreadable") from None
-    if not (width > 0 and height > 0):
+    if not (0 < width < math.inf and 0 < height < math.inf):
         raise Wrong(f"{where}: its box is {width:g} x {height:g} pixels", "box empty")
+    if not (-width < left < size[0] and -height < top < size[1]):
+        said = f"its box at {left:g}, {top:g} lies outside of the image of {size[0]} x {size[1]}"
+        raise Wrong(f"{where}: {said}", "label out of range")
     _require_inside(where, points, size)
     if name not in there:
         raise Wrong(f"{where}: there is no {folder / name}", "image missing")
@@ -90,7 +95,7 @@ def _require_inside(where: str, points: Any, size: tuple[int, int]) -> None:
     if not np.isin(points[:, 2], (0, 1, 2)).all():
         raise Wrong(f"{where}: a keypoint's visibility is 0, 1 or 2", "label out of range")
     seen = points[points[:, 2] > 0, :2]
-    if (seen < -EDGE).any() or (seen > np.array(size) + EDGE).any():
+    if not ((seen >= -EDGE) & (seen <= np.array(size) + EDGE)).all():  # nor is what is no number
         raise Wrong(f"{where}: a keypoint lies outside of the image of {size[0]} x {size[1]}", "label out of range")
 
 

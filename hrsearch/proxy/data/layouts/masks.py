@@ -1,9 +1,10 @@
 """Images and masks of equal names in two folders. A mask's value is its class, 255 is ignored."""
 
+from collections import Counter
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import FORMATS, Layout, Part, paired, pictures_in, root_with, table_of
+from hrsearch.proxy.data.layout import FORMATS, Layout, Part, paired, pictures_in, root_with, table_of, text_of
 
 NAMES = "classes.txt"  # optional: the classes by name, one a line
 
@@ -24,9 +25,11 @@ def _classes(root: Path) -> tuple[str, ...] | None:
     path = root / NAMES
     if not path.is_file():
         return None
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = tuple(line.strip() for line in text_of(path).splitlines() if line.strip())
     if not 2 <= len(names) <= 255:
         raise InputError(f"{path}: 2 to 255 classes, one a line, but got {len(names)}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{path}: each class once, but {twice[0]!r} stands there twice")
     return names
 
 

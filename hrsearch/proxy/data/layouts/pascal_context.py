@@ -7,7 +7,7 @@ papers, and 1 to 59 for the classes.
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import Item, Layout, Part, Wrong, root_with, table_of
+from hrsearch.proxy.data.layout import Item, Layout, Part, Wrong, root_with, table_of, text_of
 
 CLASSES = (
     "aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book", "bottle", "building", "bus",
@@ -30,7 +30,7 @@ def _part(root: Path, part: str) -> Part:
     if not path.is_file():
         raise InputError(f"{path}: no such file; it lists the names of the images, one a line")
     items, wrong = [], []
-    for name in sorted(set(path.read_text(encoding="utf-8").split())):
+    for name in sorted(set(text_of(path).split())):
         image, mask = root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClassContext" / f"{name}.png"
         if not image.is_file():
             wrong.append(Wrong(f"{path}: lists {name}, but there is no {image}", "image missing"))
