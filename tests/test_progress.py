@@ -47,7 +47,7 @@ def test_the_first_job_counts_in_what_is_left(
 ) -> None:
     """Though the bar comes with its end: of ten, one that took a minute leaves nine."""
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "time", lambda: now[0])
+    monkeypatch.setattr("time.time", lambda: now[0])
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     trial = example_record(2).trials[1]
     with progress._shown_work() as show:
