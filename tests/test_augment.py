@@ -28,7 +28,7 @@ from hrsearch.proxy.learning import augmented
 from hrsearch.proxy.tasks import classify_loss
 from hrsearch.runner import Proxy
 
-PLAN = Proxy(image=32, batch=4, steps=6)
+PLAN = Proxy(image=32, batch=4, steps=6, warmup=2)
 
 
 @pytest.fixture(autouse=True)

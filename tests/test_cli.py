@@ -165,6 +165,12 @@ def test_an_export_without_weights_says_so(home: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert not (home / "bare/weights.safetensors").exists()
     assert "none of this trial lay beside the study" in (home / "bare/README.md").read_text()
+    spaced = inside(home, "export", "copied", "--to", "with space")
+    assert "train it with: hrsearch train 'with space'\n" in spaced.stdout
+    nowhere = inside(home, "export", "copied", "--to", "/proc/winner")
+    assert (nowhere.returncode, nowhere.stderr) == (
+        2, "hrsearch: --to /proc/winner: no folder can be made there; give another place\n",
+    )  # fmt: skip
 
 
 def test_a_report_is_written_again(home: Path) -> None:

@@ -21,7 +21,7 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
         ("proxy: {steps: 25, warmup: 25, schedule: cosine}\n", "for 25 of warm-up; warmup: 24 fits"),
         (
             "proxy: {steps: 90, rungs: [30]}\n",
-            "the first rung's 30 steps are too few for 30 of warm-up; warmup: 20 fits",
+            "the first rung's 30 steps are too few for 30 of warm-up; warmup: 19 fits",
         ),
         ("proxy:\n  stps: 3\n", "r.yaml:2: proxy.stps: key 'stps' does not exist; did you mean 'steps'?"),
         ("proxi: {}\n", "r.yaml:1: proxi: key 'proxi' does not exist; did you mean 'proxy'?"),

@@ -1,5 +1,6 @@
 """The search as a whole, inline: budget, order, outcomes, and that an interruption changes nothing."""
 
+import re
 import tempfile
 import time
 import warnings
@@ -219,7 +220,10 @@ def test_a_worker_may_refuse(folder: Path) -> None:
             return judgement(candidate)
         return Judgement({"latency": {"median_ms": 5.0}, "outcome": "refused", "reason": "latency<=4ms does not hold"})
 
-    search(folder, 3, evaluate, limits=("latency<=4ms", "score>=0.0001"), space=SMALL, objectives=("score", "flops"))
+    with pytest.raises(NothingFits, match=r"latency<=4ms does not hold"):
+        search(
+            folder, 3, evaluate, limits=("latency<=4ms", "score>=0.0001"), space=SMALL, objectives=("score", "flops")
+        )
     states = [trial.state for trial in read_study(folder).trials]
     assert states.count("refused") >= 3
     assert "trained" not in states[::2]
@@ -301,7 +305,8 @@ def _raise(error: BaseException) -> Callable[[Candidate], Judgement]:
     ],
 )
 def test_a_candidate_that_fails_is_a_failed_trial(evaluate: Any, reason: str, folder: Path) -> None:
-    search(folder, 2, evaluate)
+    with pytest.raises(InputError, match=re.escape(f"; the last one: {reason}")):
+        search(folder, 2, evaluate)
     assert states_of(folder)["failed"] == 2
     failed = [trial for trial in read_study(folder).trials if trial.state == "failed"]
     assert all(trial.attributes["reason"].startswith(reason) for trial in failed)

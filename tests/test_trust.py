@@ -321,6 +321,14 @@ def test_a_confirmed_score_is_a_mean_with_an_interval() -> None:
     assert confirmed(plain) is plain
 
 
+def test_the_interval_of_a_score_ends_where_scores_do() -> None:
+    for values, end in (([0.90, 0.98, 0.99], "high"), ([0.0, 0.01, 0.10], "low")):
+        record = confirmed_record({trial.number: values for trial in example_record(2, known=()).front()}, count=2)
+        score = confirmed(record).trials[0].attributes["score"]
+        assert score[end] == {"high": 1.0, "low": 0.0}[end]
+        assert 0 <= score["low"] < score["value"] < score["high"] <= 1
+
+
 def test_students_t() -> None:
     for freedom in (1, 2, 3, 4, 5, 8, 30):
         assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=0.002)
