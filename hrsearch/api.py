@@ -348,8 +348,9 @@ def _require_machine(runner: Runner) -> None:
     """An InputError where a runner asks for what is not here, before anything is made; other machines may have it."""
     from hrsearch.cost import has_cuda, require_engine
 
-    require_engine(runner.measure.engine)
-    if runner.device == "cuda" and runner.engine.kind in ("inline", "processes") and not has_cuda():
+    here = runner.engine.kind in ("inline", "processes")
+    require_engine(runner.measure.engine, here=here)
+    if runner.device == "cuda" and here and not has_cuda():
         raise InputError("the runner's device: cuda needs an NVIDIA GPU and a CUDA build of torch; write device: cpu")
 
 

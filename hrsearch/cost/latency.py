@@ -108,12 +108,12 @@ def device_of(engine: str) -> str:
     return "cuda" if is_cuda(engine) else "cpu"
 
 
-def require_engine(engine: str) -> None:
-    """An InputError where there is no such engine, or nothing on this machine that it runs on."""
+def require_engine(engine: str, *, here: bool = True) -> None:
+    """An InputError where there is no such engine, or, if it is to run `here`, no GPU for it."""
     if is_command(engine):
         return
     ENGINES[engine]
-    if is_cuda(engine):
+    if here and is_cuda(engine):
         require_gpu(engine)
 
 
@@ -144,6 +144,7 @@ def reference_time(engine: str = "eager", threads: int = 1) -> float:
     A tenth of forty runs are quicker: of a busy machine that tells more than their median, which moved by 12 % from one
     hour to the next.
     """
+    require_engine(engine)
     device = device_of(engine)
     with threads_set(threads):
         clock, run = clock_of(device, threads), reference_on(device)
