@@ -27,7 +27,7 @@ from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
-from hrsearch.trust.confirmed import confirmed
+from hrsearch.trust.confirmed import chances, confirmed, lucky
 
 if TYPE_CHECKING:
     from hrsearch.retrain import Done
@@ -222,7 +222,6 @@ def finalized(study: str, *, seeds: int, times: int, most: int | None) -> Told:
     """Confirm a study's front for the command line, and write the report: what is on the front now."""
     from hrsearch.report import write_report
     from hrsearch.retrain import finalize
-    from hrsearch.trust.confirmed import chances, lucky
 
     folder = folder_of(study, api.HOME)
     with _shown_work() as show:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -18,6 +19,7 @@ import hrsearch
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.registry import ENGINES
 from hrsearch.runner import Measure
+from hrsearch.search.ledger import noting
 from hrsearch.study import Record, read_study
 from hrsearch.targets import key_of, on_target, targets_of
 
@@ -94,6 +96,19 @@ def test_the_winner_there_is_exported(home: Path) -> None:
     wrong = inside(home, "export", "space", "--on", "bord")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     assert "has no target 'bord'; did you mean 'board'?" in wrong.stderr
+
+
+def test_the_front_there_is_the_one_that_an_export_picks_from(home: Path, tmp_path: Path) -> None:
+    """Where scores are confirmed, of those that are."""
+    shutil.copytree(home, tmp_path / "home")
+    record = record_in(tmp_path / "home")
+    slowest = next(trial for trial in record.trials if trial.knobs.get("width") == 8)
+    score = {"value": 0.5, "metric": "mIoU", "steps": 2, "seed": 0}
+    how = {"times": 1, "seeds": 1, "split": "proxy", "noise": 0.1}
+    noting(record.folder)({"confirmation": how, f"confirmation:1:{slowest.number}:0": score})
+    told = on_board(tmp_path / "home").stdout.splitlines()
+    (front,) = (line for line in told if line.startswith("  trial "))
+    assert front.startswith(f"  trial {slowest.number}:")
 
 
 def test_devices_stand_side_by_side_in_the_report(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 driver      the loop: keeps the workers busy, tells what became of them
 claims      what to run next, and whose it is
+ending      where it stands, and why it ends
 proposals   the next setting of the knobs, drawn on a private view of the study
 samplers    how the view is sampled, by name; `tpe` is one
 evolve      a sampler of our own, for thousands of candidates

@@ -10,9 +10,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hrsearch.arch import Arch, by_place
 from hrsearch.candidate import weights_path
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, NothingFits
 from hrsearch.objective import Cost, Limit
 from hrsearch.search.earlier import Evaluation
+from hrsearch.search.ending import Ending, runs
 from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
@@ -51,16 +52,6 @@ class Plan:
     forecast: Forecast | None = None
     earlier: Mapping[str, Evaluation] = field(default_factory=dict)  # by digest
     inherits: bool = False  # whether candidates begin with weights of a relative
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Why nothing more is proposed; `is_error` where the person has to change something."""
-
-    message: str
-    is_error: bool
-    fits_nothing: bool = False  # no network of the space keeps what was asked for
-    is_exhausted: bool = False  # the space holds no other network
 
 
 @dataclass(frozen=True)
@@ -232,7 +223,7 @@ class Claims:
             if not any(map(_is_fresh, self.active(trials))):  # one that is trained yet would have ended the row
                 last = refused[0].user_attrs["reason"]
                 told = f"{len(refused):,} proposals in a row were refused, the last one: {last}; loosen that"
-                self.end = Ending(told, is_error=True, fits_nothing=True)
+                self.end = Ending(told, NothingFits)
             return None
         if is_between_generations(trials, self._plan.how):
             return None
@@ -244,7 +235,7 @@ class Claims:
             self._proposals = propose(self._plan.space, trials, self._plan.how, counting, wanted)
         if not self._proposals:
             told = f"the space seems to hold no network besides the {len(trials):,} already drawn"
-            self.end = Ending(told, is_error=False, is_exhausted=True)
+            self.end = Ending(told, is_exhausted=True)
             return None
         proposal = self._proposals.pop(0)
         draw = proposal.draw
@@ -295,11 +286,6 @@ class Claims:
         record = Record("", self._ledger.folder, self._ledger.attributes, trials)
         relative = relative_of(entry.params, arch, record)
         return {} if relative is None else {"relative": relative}
-
-
-def runs(trial: FrozenTrial) -> bool:
-    """Whether the trial is one of ours that has not ended (a dashboard may have added others)."""
-    return trial.state == TrialState.RUNNING and "arch" in trial.user_attrs
 
 
 def _is_fresh(trial: FrozenTrial) -> bool:

@@ -1,7 +1,6 @@
 """Drives a search: keeps every worker busy with the next candidate until the budget is spent."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,12 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
-from hrsearch.errors import InputError, NothingFits, is_disk_full
+from hrsearch.errors import InputError, is_disk_full
 from hrsearch.objective import Cost, objective_of, parse_limit
 from hrsearch.runner import Runner
-from hrsearch.search.claims import Claims, Ending, Plan, runs
+from hrsearch.search.claims import Claims, Plan
 from hrsearch.search.clock import Clock
 from hrsearch.search.earlier import earlier_of
+from hrsearch.search.ending import Counts, Ending, counts_of, vain, words_of
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Prepare, Setup, Workers
 from hrsearch.search.foresight import Forecast
@@ -31,28 +31,14 @@ from hrsearch.search.proposals import How
 from hrsearch.search.room import Reserve, checkpoints_in
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import sampler_of
-from hrsearch.search.verdict import is_spent, ran_out_of_memory, settled
+from hrsearch.search.verdict import ran_out_of_memory, settled
 from hrsearch.space import Space
 from hrsearch.storage import reaching
-from hrsearch.study import Trial, is_waiting, trial_of
+from hrsearch.study import Trial, trial_of
 
 USUAL = 200  # candidates that a sampler reckons with where only the hours end a search
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
 MOST_FAILED = 20  # candidates that fail in a row, none having been trained meanwhile, after which a session gives up
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many trials of each state a study has; `done` of `budget` are spent (trained to some rung, or failed)."""
-
-    done: int
-    budget: int | None  # None: only the hours end it
-    trained: int
-    failed: int
-    refused: int
-    running: int
-    stopped: int = 0  # let go at a rung
-    waiting: int = 0  # judged at a rung, and perhaps sent on
 
 
 @dataclass(frozen=True)
@@ -172,24 +158,17 @@ class _Session:
         except BaseException as error:
             self._give_back(error)
             raise
-        end = self._claims.end or self._finished()
+        end = vain(self._claims.end or Ending(self._finished()), self._ledger.trials())
         self._ledger.set(is_exhausted=end.is_exhausted)
-        if not end.is_error and (told := self._in_vain()):
-            outcome, reason = told
-            if outcome == "refused":
-                raise NothingFits(f"{end.message}; the last one: {reason}; loosen that")
-            raise InputError(f"{end.message}; the last one: {reason}")
-        if end.fits_nothing:
-            raise NothingFits(end.message)
-        if end.is_error:
-            raise InputError(end.message)
+        if end.error:
+            raise end.error(end.message)
         return end.message
 
     def _search(self, clock: Clock) -> None:
         while True:
             clock.tick()
             if clock.is_up and not self._claims.end:
-                self._claims.end = Ending(f"the hours are spent; {self._finished().message}", is_error=False)
+                self._claims.end = Ending(f"the hours are spent; {self._finished()}")
                 self._claims.is_late = True
             with self._ledger.at_once():
                 self._fill()
@@ -294,7 +273,7 @@ class _Session:
         # One blow, a node that goes down, may end all that run: what begins after it has to fail, too.
         if self._failed >= max(MOST_FAILED, 2 * self._engine.workers):
             last = f"trial {trial.number} the last: {known.get('reason')}"
-            self._claims.end = Ending(f"{self._failed} candidates in a row failed, {last}", is_error=True)
+            self._claims.end = Ending(f"{self._failed} candidates in a row failed, {last}", InputError)
             self._claims.is_late = True
 
     def _give_back(self, error: BaseException) -> None:
@@ -329,43 +308,10 @@ class _Session:
                     path.unlink(missing_ok=True)
 
     def _counts(self) -> Counts:
-        done, outcomes, states = 0, Counter[str](), Counter[bool]()
-        for trial in self._ledger.trials():  # once for all: with a thousand workers it is told many times a second
-            attributes = trial.user_attrs
-            done += is_spent(attributes)
-            if runs(trial):
-                states[is_waiting(attributes)] += 1
-            else:
-                outcomes[attributes.get("outcome", "")] += 1
-        return Counts(
-            done=done,
-            budget=self._plan.budget,
-            trained=outcomes["trained"],
-            failed=outcomes["failed"],
-            refused=outcomes["refused"],
-            running=states[False],
-            stopped=outcomes["stopped"],
-            waiting=states[True],
-        )
+        return counts_of(self._ledger.trials(), self._plan.budget)
 
-    def _in_vain(self) -> tuple[str, str] | None:
-        """What became of the newest candidate, failed if any has, and why; None where any was trained or may yet be."""
-        ended = [trial.user_attrs for trial in self._ledger.trials()]
-        outcomes = {each.get("outcome") for each in ended}
-        if not outcomes or not outcomes <= {"refused", "failed"}:
-            return None
-        outcome = "failed" if "failed" in outcomes else "refused"
-        return outcome, next(each["reason"] for each in reversed(ended) if each["outcome"] == outcome)
-
-    def _finished(self) -> Ending:
-        counts = self._counts()
-        stopped = f" {counts.stopped} let go at an earlier rung," if self._plan.how.ladder else ""
-        waiting = f", {counts.waiting} waiting at a rung" if counts.waiting else ""
-        return Ending(
-            f"{counts.done}{f' of {counts.budget}' if counts.budget else ''} candidates are done:"
-            f" {counts.trained} trained,{stopped} {counts.failed} failed, {counts.refused} refused{waiting}",
-            is_error=False,
-        )
+    def _finished(self) -> str:
+        return words_of(self._counts(), has_rungs=self._plan.how.ladder is not None)
 
 
 def _result(future: Future[Judgement]) -> Mapping[str, Any]:
