@@ -226,7 +226,8 @@ def _group(record: Record) -> dict[str, Any]:
     proxy = {key: value for key, value in (plain.get("proxy") or {}).items() if key != "data"}
     judged = [space, plain.get("device"), proxy, plain.get("measure"), record.attributes.get("split")]
     digest = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()[:12]
-    return {"space": Path(str(record.attributes.get("space_path") or "")).stem, "judged": digest, **search}
+    spent = {key: record.attributes.get(key) for key in ("budget", "hours")}
+    return {"space": Path(str(record.attributes.get("space_path") or "")).stem, "judged": digest, **search, **spent}
 
 
 def _obstacles(records: Sequence[Record], names: Sequence[str], objectives: Sequence[Objective]) -> Iterator[str]:
@@ -261,6 +262,18 @@ def _doubts(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
         yield "the studies judge in different ways (schedule, crop, measurement): they may not be comparable"
     if _differ(record.attributes.get("machine") for record in records):
         yield "the studies were timed on different machines: latencies are of where they were taken"
+    yield from _twins(records, names)
+
+
+def _twins(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    """Studies that count as several seeds of one search beside another, and have the same."""
+    whose: dict[str, list[str]] = {}
+    for record, name in zip(records, names, strict=True):
+        whose.setdefault(json.dumps([_group(record), record.attributes.get("seed")], sort_keys=True), []).append(name)
+    is_about_luck = len({json.dumps(_group(record), sort_keys=True) for record in records}) > 1
+    for who in whose.values():
+        if len(who) > 1 and is_about_luck:
+            yield f"{' and '.join(who)} are the same search with the same seed: they say nothing of luck"
 
 
 def _differ(values: Iterable[object]) -> bool:

@@ -62,6 +62,9 @@ class Memory:
     batch: int
 
 
+LIKELIHOOD = "likelihood"  # the metric of a score that is exp(-loss)
+
+
 @dataclass(frozen=True)
 class Score:
     """The outcome of proxy training: `value` in [0, 1], higher is better.
@@ -78,6 +81,14 @@ class Score:
     seed: int
     loss: float  # mean over the validation images; each has trained on batches of its own, of which none tells as much
     losses: tuple[tuple[int, float], ...] = ()  # mean training loss of every tenth of the schedule, after its last step
+    metrics: Mapping[str, float] = field(default_factory=dict)  # all that was found on the validation images, by name
+
+
+def task_metric(score: Mapping[str, Any]) -> tuple[str, float]:
+    """Name and value of the task's metric in a `Score` as a study keeps it, also in one that is the likelihood."""
+    value = float(score["value"])
+    known = {str(score.get("metric", "score")): value, **(score.get("metrics") or {})}
+    return next(((name, one) for name, one in known.items() if name != LIKELIHOOD), (LIKELIHOOD, value))
 
 
 @dataclass(frozen=True)
@@ -199,7 +210,7 @@ def readable(value: float, unit: str = "") -> str:
 def _short(value: float, unit: str, *, exactly: bool = False) -> str:
     """With three digits; or `exactly`, as limits stand in studies, where their text says which limit was broken."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size and unit in ("", "B"):
+        if abs(value) >= (size if exactly else 0.9995 * size) and unit in ("", "B"):
             return f"{_digits(value / size, exactly)}{suffix}{unit}"
     return f"{_digits(value, exactly)}{unit}"
 

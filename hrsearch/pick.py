@@ -120,13 +120,21 @@ def _within(record: Record, candidates: Sequence[Trial], limits: Sequence[Limit]
     for limit in limits:
         before, kept = kept, [trial for trial in kept if _keeps(trial, limit)]
         if not kept:
-            nearest = _top(record, before, limit.objective)
+            nearest = _nearest(record, before, limit)
             value = readable(value_of(nearest, limit.objective) or 0.0, objective_of(limit.objective).unit)
             what = "trained" if record.unconfirmed is None else "confirmed"
             beside = _beside(record, limits)
             raise NothingFits(f"no {what} trial keeps {limit}; the nearest is {nearest.name} with {value}{beside}")
     scored = any(value_of(trial, "score") is not None for trial in kept)
     return _top(record, kept, "score" if scored else record.objectives[0].name)
+
+
+def _nearest(record: Record, candidates: Sequence[Trial], limit: Limit) -> Trial:
+    """Who breaks the limit by least."""
+    known = [(value, trial) for trial in candidates if (value := value_of(trial, limit.objective)) is not None]
+    if not known:
+        return _top(record, candidates, limit.objective)  # says what is known instead
+    return min(known, key=lambda one: (limit.violation(one[0]), one[1].number))[1]
 
 
 def _beside(record: Record, limits: Sequence[Limit]) -> str:

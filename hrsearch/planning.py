@@ -27,6 +27,7 @@ from hrsearch.search.judging import judged
 from hrsearch.space import Space
 
 DRAWS = 200
+OFTEN = 10  # draws of each network on average, after which hardly any was not drawn
 MOST = 16  # copies of a sample that are timed at once
 WARM, STEPS = 3, 6  # steps of training before and while it is timed
 
@@ -59,6 +60,7 @@ class Forecast:
     budget: int | None
     hours: float | None
     published: tuple[float, ...] = ()  # seconds of one worker, for each of these networks
+    holds: int | None = None  # networks that the space has within its limits, where they are few
 
     @property
     def candidates(self) -> int:
@@ -67,7 +69,8 @@ class Forecast:
         if self.hours:
             left = self.hours * 3600 * self.workers - sum(self.published)
             fitting = [len(self.published) + max(int(left / self.seconds), 0)]
-        return min([*fitting, *([self.budget] if self.budget else [])])
+        held = [] if self.holds is None else [len(self.published) + self.holds]
+        return min([*fitting, *held, *([self.budget] if self.budget else [])])
 
     @property
     def end_s(self) -> float:
@@ -119,7 +122,7 @@ def forecast(
     sampler draws others, smaller or larger ones: a running search shows what it finds itself. Its published networks
     are timed one by one, whatever they cost; one that cannot be judged here fails in a search, and takes no time.
     """
-    samples = _drawn(space, runner, cost_of)
+    samples, is_all = _drawn(space, runner, cost_of)
     chosen = [
         Sample(name, *samples[place])
         for name, place in (("small", 0), ("median", len(samples) // 2), ("large", len(samples) - 1))
@@ -136,7 +139,8 @@ def forecast(
     shares = [_at(timed, flops) for _, flops in samples]
     seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
     in_full = tuple(one.once + one.step * steps_of(runner.proxy, 1.0) for one in published)
-    return Forecast((*timed, *published), engine.workers, seconds, budget, hours, in_full)
+    holds = len(samples) if is_all else None
+    return Forecast((*timed, *published), engine.workers, seconds, budget, hours, in_full, holds)
 
 
 @contextmanager
@@ -159,7 +163,7 @@ def steps_of(proxy: Proxy, eta: float) -> float:
 
 def lines_of(found: Forecast) -> Iterator[str]:
     """The forecast in words."""
-    width = max(7, *(len(one.sample.name) for one in found.timed))
+    width = max([7, *(len(one.sample.name) for one in found.timed)])
     for one in found.timed:
         once = f"{one.once:5.1f} s to build, time and validate"
         cost = f"{readable(one.sample.flops):>6} FLOPs"
@@ -169,7 +173,11 @@ def lines_of(found: Forecast) -> Iterator[str]:
     if found.published:
         yield f"published networks, first and in full: {sum(found.published):.0f} s"
     end = f"begun now it ends {datetime.now() + timedelta(seconds=found.end_s):%a %d %b, %H:%M}"
-    asked = f"{found.hours:g} hours" if found.hours else f"a budget of {found.budget}"
+    if found.holds is not None and found.candidates == len(found.published) + found.holds:
+        yield f"the space holds {found.holds} networks within its limits, so that it ends with them"
+    asked = (
+        f"{found.hours:g} hours" if found.hours and found.candidates != found.budget else f"a budget of {found.budget}"
+    )
     yield f"{asked}: about {found.candidates:,} candidates, {_hours(found.end_s)}; {end}"
 
 
@@ -194,24 +202,33 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> list[tuple[Arch, int]]:
-    """Networks of the space that keep the limits, by FLOPs; an InputError if hardly one does."""
-    generator = random.Random(0)
+def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> tuple[list[tuple[Arch, int]], bool]:
+    """Networks of the space that keep the limits, by FLOPs, and whether these are as good as all that do: each was
+    drawn several times. An InputError if hardly one does."""
+    generator, refusal, kept = random.Random(0), "", 0
     found: dict[str, tuple[Arch, int]] = {}
     limits = [limit for limit in map(parse_limit, runner.search.limits) if limit.objective in ("flops", "params")]
     for _ in range(10 * DRAWS):
-        arch = space.draw(lambda knob: generator.choice(knob.values)).arch
-        if arch is None or len(found) == DRAWS:
+        if len(found) == DRAWS:
+            break
+        draw = space.draw(lambda knob: generator.choice(knob.values))
+        if draw.arch is None:
+            refusal = f"{draw.refused} does not hold"
             continue
+        arch = draw.arch
         try:
             counted = cost_of(arch)
-        except InputError:
+        except InputError as error:
+            refusal = str(error)
             continue
         if all(limit.violation(getattr(counted, limit.objective)) <= 0 for limit in limits):
             found[arch.digest()] = (arch, counted.flops)
-    if not found:
+            kept += 1
+    if not found and limits:
         raise NothingFits(f"no network of {10 * DRAWS:,} drawn keeps {', '.join(map(str, limits))}; loosen that")
-    return sorted(found.values(), key=lambda one: one[1])
+    if not found:
+        raise NothingFits(f"none of {10 * DRAWS:,} networks drawn can be trained, the last one: {refusal}")
+    return sorted(found.values(), key=lambda one: one[1]), kept >= OFTEN * len(found)
 
 
 def _timed(sample: Sample, engine: Workers, evaluate: Trying, copies: int) -> Timed:

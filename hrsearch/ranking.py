@@ -49,14 +49,22 @@ def partial_tau(one: Values, other: Values, given: Values, weights: Values | Non
 
 
 def recall(chosen_by: Values, truth: Values, count: int) -> float:
-    """The share of the truly best `count` networks that are among the best `count` of `chosen_by`."""
-    picked, best = (set(np.argsort(-values, kind="stable")[:count].tolist()) for values in (chosen_by, truth))
-    return len(picked & best) / count
+    """The share of the truly best `count` networks that are among the best `count` of `chosen_by`; where equals compete
+    for the last places, what is to be expected of a choice by chance."""
+    return float((_places(chosen_by, count) * _places(truth, count)).sum()) / count
+
+
+def _places(values: Values, count: int) -> Values:
+    """How likely each is to be among the best `count`: equals share the places that are left for them."""
+    bound = np.sort(values)[-count]
+    above, equal = values > bound, values == bound
+    return np.asarray(above + equal * (count - above.sum()) / equal.sum())
 
 
 def regret(chosen_by: Values, truth: Values) -> float:
-    """What is lost by taking the first of `chosen_by` instead of the truly best, in units of `truth`."""
-    return float(truth.max() - truth[int(np.argmax(chosen_by))])
+    """What is lost by taking the first of `chosen_by` instead of the truly best, in units of `truth`; of several first
+    ones the mean."""
+    return float(truth.max() - truth[chosen_by == chosen_by.max()].mean())
 
 
 def estimate(figure: Callable[[NDArray[np.int64]], float], groups: Sequence[Sequence[int]], seed: int = 0) -> Estimate:

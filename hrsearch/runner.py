@@ -46,6 +46,9 @@ class Proxy(Section):
     decay: Annotated[float, Field(ge=0)] = 0.05  # weight decay of tensors of two or more dimensions
     clip: Annotated[float, Field(gt=0)] = 1.0  # gradient norm
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # loss weight of a class is its frequency ** -balance
+    # What a score is: the task's metric (mIoU, top-1, PCK), or how likely the validation images' labels are to the
+    # network, exp(-loss), which repeats better and tells more of long training.
+    score: Literal["metric", "likelihood"] = "metric"
     drop_path: Rate = 0.0
     inherit: bool = False  # a candidate begins with what its nearest relative on the front has in common with it
     train_images: Positive = 4096

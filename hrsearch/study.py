@@ -213,6 +213,8 @@ def importances(trials: Sequence[Trial], losses: Mapping[str, Callable[[Trial], 
 
 
 def _importances(study: optuna.Study, values: Sequence[float]) -> dict[str, float]:
+    if min(values) == max(values):  # nothing makes it low
+        return {}
     best = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=telling(len(values)) / len(values))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PedAnova.* low", UserWarning)  # low is what is meant
@@ -241,6 +243,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "state": trial.state,
         "reason": attributes.get("reason"),
         "score": score.get("value") if score.get("steps", 1) else None,  # a zero-cost proxy says none
+        **(score.get("metrics") or {}),
         "flops": attributes.get("flops"),
         "latency_ms": latency.get("median_ms"),
         "latency_low_ms": latency.get("low_ms"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from inside import inside
+from test_planning import UNEVEN
 from typer.main import get_command
 
 from hrsearch.cli import app, image_of, main
@@ -161,7 +162,9 @@ def test_an_export_without_weights_says_so(home: Path) -> None:
     shutil.copy(home / "studies/tiny/study.journal", home / "copied")
     done = hrsearch(home, "export", "copied", "--to", "bare", "--quiet")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("hrsearch: no weights lie in copied/weights: a study keeps those of its front")
+    assert done.stderr.startswith(
+        "hrsearch: its weights do not lie in copied/weights: a study keeps those of its front"
+    )
     assert done.stderr.count("\n") == 1
     assert not (home / "bare/weights.safetensors").exists()
     assert "none of this trial lay beside the study" in (home / "bare/README.md").read_text()
@@ -171,6 +174,14 @@ def test_an_export_without_weights_says_so(home: Path) -> None:
     assert (nowhere.returncode, nowhere.stderr) == (
         2, "hrsearch: --to /proc/winner: no folder can be made there; give another place\n",
     )  # fmt: skip
+
+
+def test_a_report_refuses_what_it_cannot_do(home: Path) -> None:
+    for asked, words in ((("--serve", "--json"), "--serve writes no file"), (("--to", "x/trials.csv"), "another name")):
+        done = inside(home, "report", "tiny", *asked)
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert not (home / "x").exists()
 
 
 def test_a_report_is_written_again(home: Path) -> None:
@@ -207,7 +218,10 @@ def test_a_report_is_written_again(home: Path) -> None:
         (["run", "hrvit", "--runner", "smoke", "--name", "/dev/null/study"], "/dev/null/study: not a directory; give"),
         (["export", str(LAPTOP), "--to", "/dev/null/winner"], "/dev/null/winner: not a directory; give another place"),
         (["report", str(LAPTOP), "--to", "."], ".: is a folder; give a file, such as report.html"),
-        (["compare", str(LAPTOP), str(LAPTOP), "--to", ".."], "..: is a folder; give a file, such as ../report.html"),
+        (
+            ["compare", str(LAPTOP), str(LAPTOP.with_name("hrvit-again")), "--to", ".."],
+            "..: is a folder; give a file, such as ../report.html",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(
@@ -238,6 +252,16 @@ def test_sample_prints_networks_that_show_reads(home: Path) -> None:
     assert inside(home, "show", "drawn.yaml").returncode == 0
     both = json.loads(hrsearch(home, "sample", "tiny.yaml", "-n", "2", "--seed", "3", "--json").stdout)
     assert both[0]["digest"] in printed
+
+
+def test_sample_prints_what_can_be_built_alone(tmp_path: Path) -> None:
+    (tmp_path / "uneven.yaml").write_text(UNEVEN.replace("15, 17", "15, 16"))
+    drawn = json.loads(inside(tmp_path, "sample", "uneven.yaml", "-n", "9", "--json").stdout)
+    assert {one["setting"]["width"] for one in drawn} == {16}
+    (tmp_path / "uneven.yaml").write_text(UNEVEN)
+    done = inside(tmp_path, "sample", "uneven.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "networks drawn can be built, the last one: block 'cross': even channels" in done.stderr
 
 
 @pytest.mark.parametrize(("task", "metric"), [("classify", "top-1"), ("pose", "PCK@0.1")])

@@ -159,6 +159,16 @@ def test_groups_of_seeds_are_held_against_chance() -> None:
     assert "p = 0.100" in verdict  # the most extreme of 20 deals, and its mirror image
 
 
+def test_the_same_seed_twice_is_no_luck() -> None:
+    one = example_record(20)
+    same = replace(one, folder=Path("same"))
+    again = replace(one, folder=Path("again"), attributes={**one.attributes, "seed": 7})
+    longer = replace(one, folder=Path("longer"), attributes={**one.attributes, "budget": 7})  # another way to search
+    assert any("the same seed" in doubt for doubt in compared([one, same, longer]).doubts)
+    assert not any("the same seed" in doubt for doubt in compared([one, again, longer]).doubts)
+    assert not compared([one, same]).doubts
+
+
 def test_permutation_p_counts_deals() -> None:
     assert permutation_p([1.0, 2.0], [3.0, 4.0]) == pytest.approx(2 / 6)
     assert permutation_p([1.0, 1.0], [1.0, 1.0]) == 1.0
@@ -184,6 +194,8 @@ def test_compare_and_watch_read_stored_studies(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert [side["name"] for side in told["studies"]] == ["one", "two"]
     assert inside(tmp_path, "compare", "one", "three").returncode == 2
+    twice = inside(tmp_path, "compare", "one", "two", "one")
+    assert twice.stderr == "hrsearch: studies/one was given twice: a study compared with itself says nothing\n"
     watched = inside(tmp_path, "watch", "one", "--once")
     assert watched.stdout.startswith("one: 8 trained, 1 running")
     assert "of a budget of 200" in watched.stdout

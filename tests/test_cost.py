@@ -205,5 +205,6 @@ def test_an_option_that_no_submodule_shows_is_counted() -> None:
 
 def test_readable() -> None:
     assert [readable(value) for value in (5.01e9, 12.34e6, 999, 0.123)] == ["5.01G", "12.3M", "999", "0.123"]
+    assert [readable(value) for value in (999_896_768, 999_600, 999.4e6)] == ["1G", "1M", "999M"]
     assert [readable(value, "ms") for value in (41.23, 1234.5)] == ["41.2ms", "1234ms"]
     assert str(parse_limit("latency<=2s")) == "latency<=2e+03ms"  # as studies have it

@@ -66,6 +66,13 @@ def test_choice_that_gives_nothing_says_why_in_one_line(choice: str, message: st
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("limit", "column"), [("params>=100G", "params"), ("flops>=100G", "flops")])
+def test_the_nearest_to_a_limit_from_below_is_the_largest(limit: str, column: str) -> None:
+    largest = max(RECORD.contenders, key=lambda trial: int(trial.attributes[column]))
+    with pytest.raises(InputError, match=f"the nearest is {largest.name} with"):
+        pick(RECORD, limit)
+
+
 @pytest.mark.parametrize("choice", ["knee", "best", "latency<=20ms"])
 def test_study_without_a_trained_trial_has_nothing_to_pick(choice: str) -> None:
     with pytest.raises(InputError, match=r"has no trained trial to pick from \(2 running\)"):

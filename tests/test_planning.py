@@ -17,9 +17,10 @@ from test_search_rungs import judged
 from toy_search import SPACE, Toy, search
 
 from hrsearch import api, planning
+from hrsearch.api import cost_counter
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
-from hrsearch.planning import Forecast, Sample, Timed, _at, steps_of
+from hrsearch.planning import Forecast, Sample, Timed, _at, _drawn, lines_of, steps_of
 from hrsearch.proxy.data.dataset import Split
 from hrsearch.proxy.feed import batches
 from hrsearch.runner import Proxy, Runner, load_runner
@@ -32,6 +33,15 @@ RUNNER = """
 proxy: {data: six_digits, image: 32, batch: 4, steps: 4, warmup: 1, train_images: 16, val_images: 8}
 measure: {image: [32, 32], seconds: 0.1}
 engine: {kind: inline}
+"""
+UNEVEN = """
+task: segment
+knobs: {width: [15, 17]}
+net:
+  stages:
+    - {link: conv_stem, channels: 8, stride: 4}
+    - {link: hrvit, channels: [$width], depth: 1, block: {kind: cross, window: 1, head_dim: 8, ratio: 2}, norm: layer}
+  head: {kind: segformer, width: 8}
 """
 
 
@@ -99,6 +109,11 @@ def test_what_fits_is_bound_by_hours_and_by_the_budget() -> None:
     assert Forecast((), 2, 36.0, None, 1.0).candidates == 200
     assert Forecast((), 2, 36.0, 50, 1.0).candidates == 50
     assert Forecast((), 2, 36.0, 50, None).end_s == 900
+    few = Forecast((), 2, 36.0, 50, 1.0, (36.0,), holds=4)
+    assert few.candidates == 5
+    assert "the space holds 4 networks" in " ".join(lines_of(few))
+    assert "a budget of 50: about 50 candidates" in " ".join(lines_of(Forecast((), 2, 36.0, 50, 8.0)))
+    assert "1 hours: about 200 candidates" in " ".join(lines_of(Forecast((), 2, 36.0, 500, 1.0)))
 
 
 def test_published_networks_count_and_take_their_time() -> None:
@@ -250,6 +265,22 @@ def test_plan_times_the_batches_that_a_search_trains_on(
     (tmp_path / "space.yaml").write_text(SPACE)
     done = inside(tmp_path, "plan", "space.yaml", "--runner", "runner.yaml", "--budget", "5")
     assert (done.returncode, set(made)) == (0, {augment}), done.stderr
+
+
+def test_a_small_space_is_found_to_be_small(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(UNEVEN.replace("15, 17", "8, 15, 16"))  # 15 cannot be built
+    runner = Runner()
+    found, is_all = _drawn(load_space(tmp_path / "space.yaml"), runner, cost_counter(runner, 7))
+    assert (len(found), is_all) == (2, True)
+    assert not _drawn(load_space("hirivit"), runner, cost_counter(runner, 7))[1]
+
+
+def test_plan_of_a_space_whose_networks_cannot_be_built(tmp_path: Path) -> None:
+    (tmp_path / "runner.yaml").write_text(RUNNER)
+    (tmp_path / "space.yaml").write_text(UNEVEN)
+    done = inside(tmp_path, "plan", "space.yaml", "--runner", "runner.yaml", "--budget", "3")
+    assert done.returncode == 3
+    assert "networks drawn can be trained, the last one: block 'cross': even channels" in done.stderr
 
 
 def test_plan_of_a_space_without_a_network_within_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Short training: it learns, it is a function of its seed, and a candidate that cannot be trained says why."""
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrsearch.errors import CandidateFailed
+from hrsearch.objective import LIKELIHOOD
 from hrsearch.proxy import train_proxy
 from hrsearch.proxy.data import Dataset, Split, load_dataset
 from hrsearch.proxy.data.dataset import dataset_of
@@ -338,3 +340,14 @@ def test_the_loss_of_a_score_is_that_of_the_validation_images(data: Dataset) -> 
         ]
         assert score.loss == pytest.approx(sum(losses) / len(data.val), rel=1e-4)
         network = tiny()
+
+
+def test_a_score_may_be_the_likelihood_of_the_labels(data: Dataset) -> None:
+    plan = QUICK.model_copy(update={"steps": 8})
+    plain, likely = (
+        train_proxy(tiny(), data, plan.model_copy(update={"score": one}), seed=0) for one in ("metric", LIKELIHOOD)
+    )
+    assert (plain.metric, likely.metric) == ("mIoU", LIKELIHOOD)
+    assert plain.metrics == likely.metrics == {"mIoU": plain.value, LIKELIHOOD: likely.value}
+    assert likely.value == pytest.approx(math.exp(-plain.loss))
+    assert plain.losses == likely.losses

@@ -18,6 +18,7 @@ from example_study import HRVIT_B1, LIMIT, example_arch, example_record, store
 
 from hrsearch.arch import Arch, Part
 from hrsearch.grammar import yaml_of
+from hrsearch.objective import LIKELIHOOD
 from hrsearch.progress import standing
 from hrsearch.report import FIGURES, sections, write_report
 from hrsearch.report.differences import apart, differences, nearest, of_heads
@@ -137,6 +138,55 @@ def test_points_are_the_trained_trials_and_their_front_is_the_studys() -> None:
     assert found["columns"]["latency"]["low"][0] < found["columns"]["latency"]["values"][0]
     assert found["knobs"]["width1"]["levels"] == ["16", "24", "32", "48"]
     assert found["knobs"]["width1"]["of"][0] == -2  # the published network
+
+
+def test_a_score_that_is_the_likelihood_has_the_metric_beside_it() -> None:
+    record = STUDIES["everything"]
+    plain = [trial.attributes.get("score") for trial in record.trials]
+    told = [one and {**one, "metric": LIKELIHOOD, "metrics": {"mIoU": 0.25, LIKELIHOOD: one["value"]}} for one in plain]
+    trials = zip(record.trials, told, strict=True)
+    likely = dataclasses.replace(
+        record, trials=tuple(dataclasses.replace(t, attributes={**t.attributes, "score": s}) for t, s in trials)
+    )
+    columns = points(likely)["columns"]
+    assert columns["score"]["title"] == LIKELIHOOD
+    assert columns["mIoU"]["values"] == [0.25] * len(likely.trained)
+    assert not {"mIoU", LIKELIHOOD} & points(record)["columns"].keys()
+    assert set(likely.table()["mIoU"].dropna()) == {0.25}
+    words = "orders networks more surely than mIoU, which stands beside it"
+    assert words in " ".join(read(likely).texts)
+    assert words not in " ".join(read(record).texts)
+
+
+def test_where_all_are_equal_no_knob_matters() -> None:
+    """And optuna's warning of it, which would fail this, is not met."""
+    record = STUDIES["everything"]
+    told = (
+        dataclasses.replace(
+            one, attributes={**one.attributes, "flops": 10**8, "score": {**one.attributes["score"], "value": 0.5}}
+        )
+        for one in record.trained
+    )
+    equal = dataclasses.replace(record, trials=tuple(told))
+    shares = importances_of(equal)
+    assert (shares["score"], shares["flops"]) == ({}, {})
+    assert shares["latency"]
+    found = effects(equal)
+    assert found
+    assert not [effect for effect in found if effect.is_clear("score") or effect.is_clear("flops")]
+    read(equal)
+
+
+def test_one_worker_is_not_one_per_core() -> None:
+    record = STUDIES["one"]
+    for engine, device, words in (
+        ({"kind": "inline", "workers": 0}, "cpu", "1"),
+        ({"kind": "processes", "workers": 0}, "cpu", "one per core"),
+        ({"kind": "processes", "workers": 0}, "cuda", "one per GPU"),
+    ):
+        runner = {**record.attributes["runner"], "engine": engine, "device": device}
+        texts = read(dataclasses.replace(record, attributes={**record.attributes, "runner": runner})).texts
+        assert texts[texts.index("workers") + 1] == words
 
 
 def test_archive_holds_every_network_and_its_yaml() -> None:
@@ -454,6 +504,9 @@ def test_bill_shares_add_up_and_forecasts_are_held_to_account() -> None:
     assert [sum(series.shares) for series in figure.series] == pytest.approx([1, 1])
     assert "wrong by 5% in the median" in forecasts(record)
     assert "Kendall tau 1.00" in forecasts(record)
+    flat = changed(record, latency={"median_ms": 10.0, "low_ms": 9.9, "high_ms": 10.1})
+    assert "Kendall tau" not in forecasts(flat)
+    assert "wrong by" in forecasts(flat)
     assert forecasts(example_record(4)) == ""
 
 

@@ -25,6 +25,7 @@ import hrsearch
 from hrsearch.candidate import confirmed_weights, weights_path
 from hrsearch.errors import InputError, NothingFits
 from hrsearch.export.winner import Winner
+from hrsearch.objective import LIKELIHOOD
 from hrsearch.pick import passed_over, pick
 from hrsearch.proxy.checkpoint import normalisation_of
 from hrsearch.proxy.data import load_dataset
@@ -87,6 +88,15 @@ def test_what_a_choice_finds_and_loses() -> None:
     assert regret(score, truth) == pytest.approx(0.2)
     assert recall(truth, truth, 3) == 1
     assert regret(truth, truth) == 0
+
+
+def test_equals_are_chosen_by_chance() -> None:
+    truth, flat = np.array([0.4, 0.5, 0.1, 0.2]), np.zeros(4)
+    assert recall(flat, truth, 1) == pytest.approx(0.25)
+    assert recall(truth, flat, 2) == pytest.approx(0.5)
+    assert recall(np.array([0.9, 0.5, 0.5, 0.1]), truth, 2) == pytest.approx(0.75)  # the first surely, or the second
+    assert regret(flat, truth) == pytest.approx(0.2)
+    assert regret(np.array([0.1, 0.9, 0.9, 0.1]), truth) == pytest.approx(0.2)
 
 
 def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -154,6 +164,44 @@ def test_the_top_quarter_has_figures_of_its_own() -> None:
     assert re.search(r"^score after 300 steps +-1\.00 \(.*\) +0% \(0% to .*\) +0\.\d{3} \(", text, re.MULTILINE)
     assert told_all["proxy"][0]["recall_top"]["value"] == 0
     assert "in the top quarter, by" in str(trust_card(record))
+
+
+def test_a_likelihood_is_held_against_the_metric_after_long_training() -> None:
+    record = example_record(24)
+    for trial in record.trials:
+        score = trial.attributes["score"]
+        metrics = {"mIoU": 1 - score["value"], LIKELIHOOD: score["value"]}  # at odds with one another
+        trial.attributes["score"] = {**score, "metric": LIKELIHOOD, "metrics": metrics}  # type: ignore[index]
+    found = with_long_scores(record, lambda trial: trial.attributes["score"]["value"], seeds=2)
+    for key, score in list(found.attributes.items()):
+        if key.startswith(CALIBRATION):
+            metrics = {"mIoU": score["value"], LIKELIHOOD: 0.5}
+            found.attributes[key] = {**score, "value": 0.5, "metric": LIKELIHOOD, "metrics": metrics}  # type: ignore[index]
+    card = card_of(found)
+    assert card is not None
+    assert card.metric == "mIoU"
+    assert card.ceiling == pytest.approx(1)
+    taus = {row.name: row.tau.value for row in (*card.proxy, *card.baselines) if row.tau}
+    assert taus["score after 300 steps"] == pytest.approx(1)
+    assert taus["mIoU after 300 steps"] == pytest.approx(-1)
+
+
+def test_a_ceiling_counts_networks_as_the_proxy_s_tau_does() -> None:
+    record = with_long_scores(example_record(40), lambda trial: trial.attributes["score"]["value"], seeds=2)
+    top = [trial.number for trial in quarters(record)[0]]
+    for place, number in enumerate(top):  # the other seed has the best quarter the other way round
+        other = record.attributes[f"calibration:10:{top[-1 - place]}:0"]
+        record.attributes[f"calibration:10:{number}:1"] = other  # type: ignore[index]
+    few = dataclasses.replace(record, attributes=dict(record.attributes))
+    for trial in quarters(record)[1][::2]:  # of the rest half, so that each of them stands for two
+        for seed in (0, 1):
+            del few.attributes[f"calibration:10:{trial.number}:{seed}"]  # type: ignore[attr-defined]
+    whole, part = card_of(record), card_of(few)
+    assert whole is not None
+    assert part is not None
+    assert part.networks < whole.networks
+    assert whole.ceiling is not None
+    assert part.ceiling == pytest.approx(whole.ceiling, abs=0.02)
 
 
 def test_few_networks_of_the_top_quarter_have_none() -> None:
@@ -276,7 +324,7 @@ def test_half_of_the_chosen_are_of_the_best_quarter() -> None:
     kept = choose(record, 12, {trial.number for trial in chosen})
     assert kept == chosen
     assert len(choose(record, 100)) == 40
-    with pytest.raises(InputError, match="holds 2 trained: an order needs at least 4"):
+    with pytest.raises(InputError, match="holds 2 that were scored: an order needs at least 4"):
         choose(example_record(3), 12)
 
 

@@ -1,6 +1,6 @@
 """Commands that search a space, or look into one before or while it is searched."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,12 @@ from hrsearch.cli.options import (
     tell,
 )
 from hrsearch.errors import InputError
+
+if TYPE_CHECKING:  # loads torch
+    from hrsearch.arch import Arch
+    from hrsearch.space import Setting, Space
+
+TRIES = 100  # draws for a network that can be built
 
 
 @app.command(
@@ -134,10 +140,11 @@ def sample(
     from hrsearch.space import load_space
 
     loaded = load_space(space, task)
-    drawn = [loaded.sample(f"{seed}-{index}") for index in range(count)]
+    drawn = [_buildable(loaded, f"{seed}-{index}") for index in range(count)]
+    plugins = [str(path) for path in loaded.plugins]
     knobs = [" ".join(f"{name}={value}" for name, value in setting.items()) for setting, _ in drawn]
     texts = (
-        f"# {arch.digest()}: {told}\n{yaml_of(arch, loaded.task).rstrip()}"
+        f"# {arch.digest()}: {told}\n{yaml_of(arch, loaded.task, plugins=plugins).rstrip()}"
         for told, (_, arch) in zip(knobs, drawn, strict=True)
     )
     tell(
@@ -145,6 +152,22 @@ def sample(
         [{"digest": arch.digest(), "setting": setting, "arch": arch.to_dict()} for setting, arch in drawn],
         as_json,
     )
+
+
+def _buildable(space: "Space", seed: str) -> tuple["Setting", "Arch"]:
+    """A random network of the space that can be built."""
+    from hrsearch.cost import cost
+
+    refusal = ""
+    for attempt in range(TRIES):
+        setting, arch = space.sample(f"{seed}-{attempt}" if attempt else seed)
+        try:
+            cost(arch, arch.image or (512, 512), classes=2)
+        except InputError as error:
+            refusal = str(error)
+        else:
+            return setting, arch
+    raise InputError(f"none of {TRIES} networks drawn can be built, the last one: {refusal}")
 
 
 @app.command(epilog=examples("watch hrvit", "watch reports/hrvit-laptop --once --json"))

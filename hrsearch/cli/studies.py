@@ -28,8 +28,12 @@ def report(
 
     folder = folder_at(study, storage)
     if serve:
+        if to or as_json:
+            raise InputError("--serve writes no file and no JSON; leave out --to and --json")
         _serve(folder, host, port)
         return
+    if to and to.name == "trials.csv":
+        raise InputError(f"--to {to}: the table of trials goes there; give the page another name")
     path = write_report(read_study(folder), to or folder / "report.html")
     table = path.with_name("trials.csv")
     tell([f"wrote {path} and {table}"], {"report": str(path), "table": str(table)}, as_json, quiet)
@@ -118,7 +122,10 @@ def compare(
     from hrsearch.compare import compared, json_of, lines_of
     from hrsearch.study import read_study
 
-    found = compared([read_study(folder_at(study, storage)) for study in studies])
+    folders = [folder_at(study, storage) for study in studies]
+    if twice := next((each for each in folders if folders.count(each) > 1), None):
+        raise InputError(f"{twice} was given twice: a study compared with itself says nothing")
+    found = compared([read_study(folder) for folder in folders])
     if to is not None:
         from hrsearch.report.comparison import write_comparison
 
@@ -179,7 +186,7 @@ def export(
         raise typer.Exit(1) from None
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     if "weights.safetensors" not in files:
-        typer.echo(f"hrsearch: no weights lie in {folder_at(study, None) / 'weights'}: {KEPT}", err=True)
+        typer.echo(f"hrsearch: its weights do not lie in {folder_at(study, None) / 'weights'}: {KEPT}", err=True)
     found = {"folder": str(folder), "files": files}
     tell([f"wrote {folder}; train it with: hrsearch train {shlex.quote(str(folder))}"], found, as_json, quiet)
 

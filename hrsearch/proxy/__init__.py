@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hrsearch.errors import CandidateFailed, InputError
-from hrsearch.objective import Score
+from hrsearch.objective import LIKELIHOOD, Score
 from hrsearch.proxy.checkpoint import read_state, restore, state_of, write_state
 from hrsearch.proxy.data import Dataset, load_dataset
 from hrsearch.proxy.feed import How, batches
@@ -62,9 +62,11 @@ def train_proxy(
                 write_state(checkpoint, {"seed": seed, "step": step, **state_of(learner)})
             losses.append(learn(learner, data, plan, step=step, seed=seed, given=batch))
         value, loss = validate(learner, data, plan)
+    found = {LEARNING[data.task].metric: value, LIKELIHOOD: math.exp(-loss)}
+    metric = LIKELIHOOD if proxy.score == LIKELIHOOD else LEARNING[data.task].metric
     return Score(
-        value=value,
-        metric=LEARNING[data.task].metric,
+        value=found[metric],
+        metric=metric,
         rung=rung,
         steps=plan.steps,
         images=plan.steps * plan.batch,
@@ -72,6 +74,7 @@ def train_proxy(
         seed=seed,
         loss=loss,
         losses=_curve(losses, start, max(plan.steps // 10, 1)),
+        metrics=found,
     )
 
 

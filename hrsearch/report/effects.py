@@ -18,6 +18,7 @@ from hrsearch.study import Record, Trial
 
 FEWEST = 4  # candidates that must have a level before something is said of it
 RESAMPLES = 200
+DUST = 1e-6  # of the largest value: a gain below that is none, but what rounding and the ridge leave
 RIDGE = 1e-6  # of a candidate: settles levels that a resample happens to miss
 Array = NDArray[np.float64]
 
@@ -45,14 +46,17 @@ def effects(record: Record) -> list[Effect]:
     columns = _columns(trials, levels)
     if not columns or len(trials) < 2 * (len(columns) + 1):
         return []
-    fits = _fits(_design(trials, columns), np.array([[value_of(trial, name) for name in names] for trial in trials]))
+    values = np.array([[value_of(trial, name) for name in names] for trial in trials], dtype=float)
+    dust = DUST * np.abs(values).max(axis=0)
+    fits = _fits(_design(trials, columns), values)
     place = {column: index + 1 for index, column in enumerate(columns)}
     found = []
     for knob, ladder in levels.items():
         steps = list(pairwise(ladder))
         for before, after in [(ladder[0], ladder[-1]), *(steps if len(steps) > 1 else [])]:
             start = fits[:, place[(knob, before)]] if (knob, before) in place else 0.0
-            found.append(Effect(knob, before, after, _gains(fits[:, place[(knob, after)]] - start, names)))
+            gains = fits[:, place[(knob, after)]] - start
+            found.append(Effect(knob, before, after, _gains(np.where(np.abs(gains) > dust, gains, 0.0), names)))
     return found
 
 

@@ -1,5 +1,7 @@
 """The study on other devices: what `hrsearch measure` found, target by target."""
 
+import math
+
 import pandas as pd
 
 from hrsearch.pick import value_of, winners
@@ -53,7 +55,8 @@ def _words(record: Record, target: str, there: Record) -> list[str]:
 def _tau(record: Record, there: Record) -> float | None:
     here = {trial.number: value_of(trial, "latency") for trial in record.trained}
     pairs = pd.DataFrame([(here[trial.number], value_of(trial, "latency")) for trial in there.trained]).dropna()
-    return float(pairs[0].corr(pairs[1], method="kendall")) if len(pairs) > 2 else None
+    tau = float(pairs[0].corr(pairs[1], method="kendall")) if len(pairs) > 2 else math.nan
+    return tau if math.isfinite(tau) else None  # a board's whole milliseconds may all be equal
 
 
 def _place(target: str) -> str:

@@ -1,5 +1,7 @@
 """How well the parts of measured networks told the latency of the next ones: forecasts held to account."""
 
+import math
+
 import pandas as pd
 
 from hrsearch.pick import value_of
@@ -19,8 +21,8 @@ def forecasts(record: Record) -> str:
     tau = table["expected"].corr(table["measured"], method="kendall")
     said = (
         f"The latency of {len(table)} networks was forecast from the parts of earlier ones before it was measured: "
-        f"wrong by {error.median():.0%} in the median, by {error.quantile(0.9):.0%} or less for nine of ten, "
-        f"Kendall tau {tau:.2f}."
+        f"wrong by {error.median():.0%} in the median, by {error.quantile(0.9):.0%} or less for nine of ten"
+        f"{f', Kendall tau {tau:.2f}' if math.isfinite(tau) else ''}."
     )
     spared = sum("cannot hold" in str(trial.attributes.get("reason")) for trial in record.trials)
     if spared:

@@ -129,7 +129,7 @@ def _row(
     effect: Effect | None,
     wide: bool,
 ) -> Markup:
-    bars = [element("td", _bar(shares[name].get(knob, 0.0), max(shares[name].values()))) for name in names]
+    bars = [element("td", _bar(shares[name].get(knob, 0.0), max(shares[name].values(), default=0.0))) for name in names]
     cells: list[Markup] = []
     if wide and effect:
         levels = f"{plain(effect.before)} → {plain(effect.after)}"

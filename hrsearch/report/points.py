@@ -9,7 +9,7 @@ from typing import Any
 
 from hrsearch.arch import Arch
 from hrsearch.grammar import yaml_of
-from hrsearch.objective import OBJECTIVES, Objective
+from hrsearch.objective import LIKELIHOOD, OBJECTIVES, Objective
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.effects import in_order
 from hrsearch.report.headline import standing_out
@@ -26,7 +26,7 @@ def points(record: Record) -> dict[str, Any]:
     """Columns of one value per trained trial, in order of their number; None where nothing is known."""
     trials = trained_of(record)
     archs = [arch_of(trial) for trial in trials]
-    columns = {name: _column(record, trials, name) for name in TITLES}
+    columns = {name: _column(record, trials, name) for name in TITLES} | _metrics(record, trials)
     views = {"": _view(record, trials, {objective.name: objective.name for objective in record.objectives})}
     for target in targets_of(record):
         there = on_target(record, target)
@@ -70,6 +70,17 @@ def _column(record: Record, trials: Sequence[Trial], name: str, where: str = "")
     wide = any(end and end[0] < end[1] for end in ends)  # a score has an interval once it is confirmed
     more = interval if objective.measured and wide else {}
     return {**found, "best": objective.direction, "limit": name if not where else None, "values": values, **more}
+
+
+def _metrics(record: Record, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    """The task's metric beside a score that is the likelihood."""
+    if metric_of(record) != LIKELIHOOD:
+        return {}
+    found = [(trial.attributes.get("score") or {}).get("metrics") or {} for trial in trials]
+    names = dict.fromkeys(name for one in found for name in one if name != LIKELIHOOD)
+    plain = {"form": "score", "best": "maximize", "limit": None}
+    values = {name: [one.get(name) for one in found] for name in names}
+    return {name: {**plain, "title": name, "label": name, "values": values[name]} for name in names}
 
 
 def label_of(record: Record, name: str) -> str:

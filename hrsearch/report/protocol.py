@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
+from hrsearch.objective import LIKELIHOOD
 from hrsearch.report.markup import Markup, element
-from hrsearch.report.words import NOTHING, duration, plain, spelled
+from hrsearch.report.words import NOTHING, duration, metric_of, plain, spelled
 from hrsearch.study import Record
 
 FLOPS = (
@@ -15,6 +16,10 @@ FLOPS = (
 SCORES = (
     "Candidates train at the proxy's crop and are timed at the deployment size. "
     "A score is one short training with one seed: small differences between scores may be chance."
+)
+LIKELY = (
+    "The likelihood is exp(-loss) on the validation images: how probable the network finds the right classes, in the "
+    "geometric mean, rare classes counted more. It orders networks more surely than {}, which stands beside it."
 )
 MEMORY = (
     "Memory is the peak of one batch at the deployment size, in float32: parameters, buffers and images included, in "
@@ -55,7 +60,7 @@ def protocol(record: Record) -> Markup:
     groups = {
         "Score": _facts(runner.get("proxy", {}), PROXY),
         "Latency": _facts(runner.get("measure", {}) | {"device": runner.get("device")}, MEASURE),
-        "Search": _facts(runner.get("search", {}) | runner.get("engine", {}), SEARCH),
+        "Search": _facts(runner.get("search", {}) | _engine(runner), SEARCH),
         "Machine": _mapping(record.attributes.get("machine")),
         "Versions": _mapping(record.attributes.get("versions")),
         "Study": _study(record),
@@ -65,8 +70,16 @@ def protocol(record: Record) -> Markup:
         _folded("The space as it was searched", str(record.attributes.get("space") or "")),
         _folded("The runner in full", yaml.safe_dump(runner, sort_keys=False) if runner else ""),
     ]
-    said = [element("p", text) for text in (FLOPS, SCORES, *_memory(record))]
+    said = [element("p", text) for text in (FLOPS, SCORES, *_likelihood(record), *_memory(record))]
     return element("section", element("h2", "Protocol"), said, element("div", boxes, class_="facts"), folded)
+
+
+def _likelihood(record: Record) -> Iterator[str]:
+    """What a score is that is not the task's metric."""
+    if metric_of(record) == LIKELIHOOD:
+        scores = (trial.attributes.get("score") or {} for trial in record.trials)
+        names = dict.fromkeys(name for score in scores for name in score.get("metrics") or {} if name != LIKELIHOOD)
+        yield LIKELY.format(spelled(list(names)) or "the task's metric")
 
 
 def _memory(record: Record) -> Iterator[str]:
@@ -77,10 +90,18 @@ def _memory(record: Record) -> Iterator[str]:
         yield MEMORY.format(spelled(list(how)))
 
 
+def _engine(runner: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's facts, with what no number of workers means."""
+    facts = dict(runner.get("engine") or {})
+    if facts.get("kind") == "inline":
+        facts["workers"] = 1
+    elif facts.get("workers") == 0:
+        facts["workers"] = "one per GPU" if runner.get("device") == "cuda" else "one per core"
+    return facts
+
+
 def _facts(section: Mapping[str, Any], titles: Mapping[str, str]) -> list[Markup]:
     known = {key: section[key] for key in titles if section.get(key) is not None}
-    if known.get("workers") == 0:
-        known["workers"] = "one per core"
     return [_fact(titles[key], value) for key, value in known.items()]
 
 

@@ -68,7 +68,9 @@ def choose(record: Record, count: int, known: Collection[int] = ()) -> list[Tria
     """
     top, rest = quarters(record)
     if len(top) + len(rest) < FEWEST or count < FEWEST:
-        what = f"-k {count}" if count < FEWEST else f"study {record.name!r} holds {len(top) + len(rest)} trained"
+        what = (
+            f"-k {count}" if count < FEWEST else f"study {record.name!r} holds {len(top) + len(rest)} that were scored"
+        )
         raise InputError(f"{what}: an order needs at least {FEWEST} networks")
     of_top = min(len(top), max(count // 2, count - len(rest)))
     bound = SLOW * statistics.median([seconds for trial in [*top, *rest] if (seconds := step_seconds(trial))] or [0.0])

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrsearch.objective import objective_of
+from hrsearch.objective import LIKELIHOOD, objective_of, task_metric
 from hrsearch.ranking import Estimate, Values, drawn_weights, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.study import Record, Trial
 from hrsearch.trust.repeats import CALIBRATION, Scores, lengths_of, rungs_of, scores_of, zero_cost_of
@@ -129,7 +129,7 @@ def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sam
     some = next(iter(scores[sample.trials[0].number].values()))
     return Card(
         record.name,
-        str(some.get("metric", "score")),
+        task_metric(some)[0],
         times,
         int(some.get("steps", 0)),
         min(len(scores[trial.number]) for trial in sample.trials),
@@ -138,7 +138,7 @@ def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sam
         sample.top,
         sample.best,
         sample.best_top,
-        _ceiling([scores[trial.number] for trial in sample.trials]),
+        _ceiling([scores[trial.number] for trial in sample.trials], sample.weights),
         proxy,
         tuple(_baselines(record, sample)),
         "red" if "red" in found else "amber" if "amber" in found or not found else "green",
@@ -179,7 +179,7 @@ def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
     parts = [[trial for trial in part if trial.number in scores] for part in quarters(record)]
     shares = [len(whole) / max(len(part), 1) for whole, part in zip(quarters(record), parts, strict=True)]
     trials = tuple(trial for part in parts for trial in part)
-    truth = [np.mean([one["value"] for one in scores[trial.number].values()]) for trial in trials]
+    truth = [np.mean([task_metric(one)[1] for one in scores[trial.number].values()]) for trial in trials]
     weights = [share for share, part in zip(shares, parts, strict=True) for _ in part]
     best, best_top = (max(len(some) // 4, 1) for some in (trials, parts[0]))
     return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]), best, best_top)
@@ -226,6 +226,7 @@ def _is_by_loss(record: Record, rung: int) -> bool:
 
 
 def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:
+    yield from _by_metric(sample)
     for name, title in TRIVIAL.items():
         values = _costs(sample, name)
         if values is not None:
@@ -236,6 +237,16 @@ def _baselines(record: Record, sample: _Sample) -> Iterator[Row]:
         if len(places) >= FEWEST:
             part = sample.only(places)
             yield _row(name, np.array([known[trial.number] for trial in part.trials]), part)
+
+
+def _by_metric(sample: _Sample) -> Iterator[Row]:
+    """What the task's metric tells, where the score is the likelihood."""
+    last = max(max(rungs_of(trial)) for trial in sample.trials)
+    judged = [place for place, trial in enumerate(sample.trials) if last in rungs_of(trial)]
+    scores = [rungs_of(sample.trials[place])[last] for place in judged]
+    if len(judged) >= FEWEST and all(score.get("metric") == LIKELIHOOD for score in scores):
+        values = np.array([task_metric(score)[1] for score in scores])
+        yield _row(f"{task_metric(scores[0])[0]} after {scores[0]['steps']:,} steps", values, sample.only(judged))
 
 
 def _at_random(sample: _Sample) -> Row:
@@ -301,12 +312,15 @@ def _partial_tau(values: Values, given: Values, sample: _Sample, drawn: NDArray[
     return partial_tau(values[once], sample.truth[once], given[once], weights)
 
 
-def _ceiling(scores: Sequence[Scores]) -> float | None:
-    """What a proxy could reach at best: the order of one long training told by another with another seed."""
-    both = [[one["value"] for one in each.values()][:2] for each in scores if len(each) > 1]
-    if len(both) < FEWEST:
+def _ceiling(scores: Sequence[Scores], weights: Values) -> float | None:
+    """What a proxy could reach at best: the order of one long training told by another with another seed, weighted as
+    the proxy's is."""
+    places = [place for place, each in enumerate(scores) if len(each) > 1]
+    if len(places) < FEWEST:
         return None
-    tau = kendall_tau(*np.array(both, dtype=float).T)
+    both = [[task_metric(one)[1] for one in scores[place].values()][:2] for place in places]
+    one, other = np.array(both, dtype=float).T
+    tau = kendall_tau(one, other, weights[places])
     return tau if np.isfinite(tau) else None
 
 
