@@ -5,12 +5,13 @@
 Takes trained candidates at even distances through the study and trains each again, under the study's own protocol,
 until there are `--seeds` scores of it, the study's own among them. Prints the spread between architectures over the
 spread between seeds (standard deviations of the score; the seeds' own share of the former is taken out) and Kendall's
-tau between seeds.
+tau between seeds, of the task's metric and of the likelihood.
 
     python benchmarks/ranking.py studies/hrvit --truth 20 --set steps=240 --inherit
 
 Takes the networks that `hrsearch calibrate --times 20` has trained instead, trains them with `--seeds` seeds under the
-study's protocol but for what is set, and prints also what each order tells of the long training's. With `--inherit`
+study's protocol but for what is set, and prints also what each order tells of the long training's metric, over all and
+over those of the study's best quarter. With `--inherit`
 each begins with the weights of its nearest relative among the study's kept ones, as far as the two overlap.
 """
 
@@ -30,11 +31,12 @@ import yaml
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import weights_path
-from hrsearch.objective import Score
+from hrsearch.objective import Score, task_metric
 from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.proxy.inheritance import inherit, overlap
 from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.study import Record, Trial, read_study
+from hrsearch.trust.card import quarters
 from hrsearch.trust.repeats import CALIBRATION, scores_of
 
 
@@ -67,15 +69,20 @@ def main() -> None:
     long = scores_of(record, CALIBRATION, options.truth) if options.truth else {}
     chosen = [trial for trial in record.trials if trial.number in long] or spread(record.contenders, options.candidates)
     scores = trained(record, runner, chosen, range(0 if long else 1, options.seeds), options)
-    first = {} if long else {"study": [trial.attributes["score"]["value"] for trial in chosen]}
-    seeds = sorted({seed for _, seed in scores})
-    columns = {f"seed {n}": [scores[trial.number, n].value for trial in chosen] for n in seeds}
-    table = pd.DataFrame({**first, **columns}, index=[trial.number for trial in chosen])
-    print(table.assign(params=[trial.attributes["params"] for trial in chosen]).round(4).to_string())
-    print(_words(table, [one.seconds for one in scores.values()]))
-    if long:
-        truth = [statistics.mean(one["value"] for one in long[trial.number].values()) for trial in chosen]
-        print(_told(table, pd.Series(truth, index=table.index)))
+    truth = {number: statistics.mean(task_metric(one)[1] for one in each.values()) for number, each in long.items()}
+    best = [trial.number for trial in quarters(record)[0] if trial.number in long]
+    for metric in next(iter(scores.values())).metrics:
+        own = [trial.attributes["score"] for trial in chosen]
+        first = {"study": [one["value"] for one in own]} if not long and own[0]["metric"] == metric else {}
+        seeds = sorted({seed for _, seed in scores})
+        columns = {f"seed {n}": [scores[trial.number, n].metrics[metric] for trial in chosen] for n in seeds}
+        table = pd.DataFrame({**first, **columns}, index=[trial.number for trial in chosen])
+        print(f"{metric}\n{table.assign(params=[trial.attributes['params'] for trial in chosen]).round(4).to_string()}")
+        if len(table.columns) > 1:
+            print(_words(table, [one.seconds for one in scores.values()]))
+        if long:
+            print(f"all {len(table)}: {_told(table, pd.Series(truth))}")
+            print(f"the best quarter's {len(best)}: {_told(table.loc[best], pd.Series(truth))}")
 
 
 def changed(runner: Runner, settings: Sequence[str]) -> Runner:
