@@ -156,8 +156,9 @@ class Space:
             raise self.document.error(("require", index), str(error)) from None
 
     def _known(self, index: int, name: Any) -> Arch:
+        near = self.document.path.parent / str(name)  # beside the space, as its plug-ins are, or from here
         try:
-            return _published(str(name), self.task)
+            return _published(near if near.is_file() else str(name), self.task)
         except InputError as error:
             raise self.document.error(("known", index), str(error)) from None
 

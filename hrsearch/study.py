@@ -138,7 +138,11 @@ class Record:
         for trial in self.trials:
             if trial.number == number:
                 return trial
-        raise InputError(f"study {self.name!r} has no trial {number}; it has 0 to {len(self.trials) - 1}")
+        numbers = [trial.number for trial in self.trials]
+        has = f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
+        if len(numbers) != (numbers[-1] + 1 if numbers else 0):  # on another target not all were measured
+            has = f"{len(numbers)} of {has}"
+        raise InputError(f"study {self.name!r} has no trial {number}; it has {has}")
 
     def table(self) -> pd.DataFrame:
         """One row per trial: its state, its figures, and a column per knob."""

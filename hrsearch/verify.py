@@ -128,6 +128,8 @@ def _figures(document: Document, keys: Keys, raw: Any, path_or_name: str) -> Ite
     params, flops, classes = (_whole(document, keys, entry, name) for name in ("params", "flops", "classes"))
     image, convention = _image(document, keys, entry), _convention(document, keys, entry)
     task = str(entry.get("task"))
+    if entry.get("task") is None:
+        raise document.error(keys, "has no task; write segment, classify or pose")
     printed = document.mapping((*keys, "printed"), entry.get("printed") or {}, ("params", "flops"))
     arch = load_arch(path_or_name, task)
     counted = _counted(arch, image, classes)
@@ -196,7 +198,7 @@ def _convention(document: Document, keys: Keys, entry: dict[str, Any]) -> str:
 
 
 def _printed(document: Document, keys: Keys, raw: Any) -> str:
-    if not re.fullmatch(r"\d+(\.\d+)?[MG]", str(raw)):
+    if not re.fullmatch(r"\d+(\.\d+)?[MG]", str(raw)) or not value_of(str(raw)):
         raise document.error(keys, f"expected a figure as it is printed, such as 19.7M or 2.7G, but got {raw!r}")
     return str(raw)
 

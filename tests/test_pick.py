@@ -66,6 +66,12 @@ def test_choice_that_gives_nothing_says_why_in_one_line(choice: str, message: st
     assert "\n" not in str(error.value)
 
 
+def test_of_a_part_of_a_study_it_says_that_it_is_one() -> None:
+    part = dataclasses.replace(RECORD, trials=RECORD.trials[3:6])
+    with pytest.raises(InputError, match="has no trial 0; it has 3 of 3 to 5"):
+        pick(part, "trial:0")
+
+
 @pytest.mark.parametrize(("limit", "column"), [("params>=100G", "params"), ("flops>=100G", "flops")])
 def test_the_nearest_to_a_limit_from_below_is_the_largest(limit: str, column: str) -> None:
     largest = max(RECORD.contenders, key=lambda trial: int(trial.attributes[column]))

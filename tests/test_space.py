@@ -203,6 +203,13 @@ def test_known_networks_have_names_of_their_own(tmp_path: Path) -> None:
         Space.parse(text)
 
 
+def test_known_networks_are_found_beside_the_space(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    shutil.copy(shipped("spaces/nets", "hrvit_b1"), tmp_path / "there/mine.yaml")
+    (tmp_path / "there/space.yaml").write_text(changed("task: segment", "task: segment\nknown: [mine.yaml]"))
+    assert [name for name, _ in load_space(tmp_path / "there/space.yaml").known] == ["mine"]
+
+
 def test_shipped_spaces_load_and_know_their_networks() -> None:
     space = load_space("hrvit")
     assert [name for name, _ in space.known] == ["hrvit_b1"]

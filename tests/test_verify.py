@@ -116,6 +116,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("image: 224", "imag: 224", "did you mean 'image'"),
         ("flops: 1601508352", "flops: 1601508352, convention: binry", "did you mean 'binary'"),
         ("flops: 1601508352", "flops: 1601508352, printed: {flops: 1.6}", "as it is printed, such as 19.7M"),
+        ("flops: 1601508352", "flops: 1601508352, printed: {flops: 0.0G}", "as it is printed, such as 19.7M"),
+        ("{task: classify, ", "{", "published[0]: has no task"),
         ("task: classify, ", "task: classfy, ", "task 'classfy' does not exist; did you mean 'classify'?"),
     ],
 )
