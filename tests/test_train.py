@@ -22,6 +22,7 @@ from hrsearch.proxy.data import Dataset, Split, load_dataset
 from hrsearch.proxy.feed import How
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
+from hrsearch.storage import locked
 from hrsearch.train import Recipe, TrainResult, decoders, default_recipe, how_of, load_recipe, train
 from hrsearch.train.start import begin_with
 from hrsearch.train.steps import Trainer, learn
@@ -49,7 +50,7 @@ def test_training_writes_its_run(winner: Path) -> None:
     assert result.best == max(float(row["miou"]) for row in rows)
     network_of(winner).load_state_dict(load_file(winner / "run/best.safetensors"))
     assert sorted(path.name for path in (winner / "run").iterdir()) == [
-        "best.safetensors", "checkpoint.pt", "metrics.csv", "recipe.yaml", "trained.json",
+        ".train", "best.safetensors", "checkpoint.pt", "metrics.csv", "recipe.yaml", "trained.json",
     ]  # fmt: skip
 
 
@@ -65,6 +66,16 @@ def test_finished_training_is_not_done_again(winner: Path) -> None:
     written = (winner / "run/checkpoint.pt").stat().st_mtime_ns
     assert train(winner, device="cpu") == first
     assert (winner / "run/checkpoint.pt").stat().st_mtime_ns == written
+
+
+def test_two_trainings_at_once_are_refused(winner: Path) -> None:
+    """By a lock that a killed one does not leave behind; a fine-tuning beside it may run."""
+    (winner / "run").mkdir()
+    with locked(winner / "run/.train"):
+        with pytest.raises(InputError, match=r"winner/run: another training is at work on it; let it end or stop it"):
+            train(winner, device="cpu")
+        assert train(winner, start="scratch", steps=1, device="cpu").steps == 1
+    assert train(winner, steps=1, device="cpu").steps == 1
 
 
 def test_killed_training_ends_as_an_uninterrupted_one(winner: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hrsearch.proxy.groups import Groups
 from hrsearch.proxy.learning import learner_of, memory_watched, tally
 from hrsearch.proxy.tasks import LEARNING
 from hrsearch.space import load_arch, load_task
+from hrsearch.storage import locked
 from hrsearch.train.averaging import Average
 from hrsearch.train.board import Show, board
 from hrsearch.train.checkpointing import checkpointed
@@ -40,6 +42,7 @@ __all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "
 SAMPLED = 512  # training images kept as squares for the statistics where all are read from their files
 RUN = "run"  # the folder of all that training writes; of a fine-tuning: with its image size behind
 BEST, CHECKPOINT, METRICS, TEST = "best.safetensors", "checkpoint.pt", "metrics.csv", "test.json"
+LOCK = ".train"  # held by the process that writes there
 TRAINED = "trained.json"  # what an export of the best weights has to know
 RECIPE = "recipe.yaml"  # what was trained by, every key of it
 CHANGEABLE = {"patience", "tensorboard", "test", "test_scales", "test_flip", "checkpointing", "compile"}
@@ -129,11 +132,24 @@ def train(
     with team_of(where.type) as team:
         place = torch.device("cuda", team.local) if where.type == "cuda" and team.size > 1 else where
         try:
-            with memory_watched():
+            with _alone(out, team), memory_watched():
                 return _trained(_prepared(folder, out, asked, place, team))
         except CandidateFailed as error:
             told = "lower rate or image, or raise accumulate, in train.yaml or by --set"
             raise InputError(f"{folder}: training failed: {error}; {told}") from None
+
+
+@contextmanager
+def _alone(out: Path, team: Team) -> Iterator[None]:
+    """Two trainings at once would write over each other's checkpoints; a team writes by its first process alone."""
+    with ExitStack() as stack:
+        try:
+            if team.leads:
+                stack.enter_context(locked(out / LOCK, waits=False))
+        except BlockingIOError:
+            again = "let it end or stop it; the same command then goes on from its checkpoint"
+            raise InputError(f"{out}: another training is at work on it; {again}") from None
+        yield
 
 
 def _trained(run: Run) -> TrainResult:
