@@ -17,13 +17,14 @@ from hrsearch.arch import Arch
 from hrsearch.build import Network
 from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
-from hrsearch.export import export
+from hrsearch.export import export, export_trained
 from hrsearch.grammar import yaml_of
 from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import load_dataset
 from hrsearch.runner import Proxy
 from hrsearch.space import load_arch, load_space
 from hrsearch.study import Record
+from hrsearch.train import train
 from hrsearch.train.recipe import default_recipe, load_recipe
 
 FILES = {"arch.yaml", "train.yaml", "numbers.json", "README.md"}
@@ -249,3 +250,26 @@ def test_wrong_choice_makes_no_folder(record: Record, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="export format 'onxx' does not exist; did you mean 'onnx'"):
         export(record, "best", tmp_path / "winner", ["onxx"])
     assert not (tmp_path / "winner").exists()
+
+
+def trained(record: Record, folder: Path, **changes: Any) -> Path:
+    """An export of it that was trained for two steps, by a recipe with these changes."""
+    export(record, "trial:1", folder)
+    sizes = {"image": 32, "batch": 2, "train_images": 8, "val_images": 2, "warmup": 0, "every": 2}
+    train(folder, steps=2, settings={**sizes, **changes}, device="cpu")
+    return folder
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_trained_goes_on_from_its_own_weights(record: Record, tmp_path: Path) -> None:
+    product = export_trained(trained(record, tmp_path / "winner", start="scratch"), tmp_path / "product")
+    recipe = load_recipe(product / "train.yaml")
+    assert recipe.start == "weights"
+    assert recipe == load_recipe(tmp_path / "winner/run/recipe.yaml").model_copy(update={"start": "weights"})

@@ -75,8 +75,15 @@ class Native(Target):
         for name, text in (("arch.yaml", arch_yaml), ("train.yaml", train_yaml)):
             (folder / name).write_text(text(winner.record, winner.trial).rstrip() + "\n", encoding="utf-8")
         if winner.trained:
-            shutil.copyfile(winner.trained.with_name("recipe.yaml"), folder / "train.yaml")  # what it was trained by
+            (folder / "train.yaml").write_text(_followed(winner, winner.trained), encoding="utf-8")
         return native_usage(winner)
+
+
+def _followed(winner: Winner, weights: Path) -> str:
+    """The recipe that it was trained by, which begins from now on with what that has made of it."""
+    recipe = yaml.safe_load(weights.with_name("recipe.yaml").read_text(encoding="utf-8"))
+    anew = {"data": winner.trial.attributes["score"]["data"], "start": "weights"}
+    return str(yaml.safe_dump({**recipe, **anew}, sort_keys=False, allow_unicode=True))
 
 
 def arch_yaml(record: Record, trial: Trial) -> str:
