@@ -11,6 +11,7 @@ import torch
 import yaml
 from example_study import example_record
 from safetensors.torch import load_file, save_file
+from trees import masks_tree
 
 import hrsearch
 from hrsearch.arch import Arch
@@ -18,6 +19,7 @@ from hrsearch.build import Network
 from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
 from hrsearch.export import export, export_trained
+from hrsearch.export.winner import Winner
 from hrsearch.grammar import yaml_of
 from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import load_dataset
@@ -273,3 +275,36 @@ def test_what_was_trained_goes_on_from_its_own_weights(record: Record, tmp_path:
     recipe = load_recipe(product / "train.yaml")
     assert recipe.start == "weights"
     assert recipe == load_recipe(tmp_path / "winner/run/recipe.yaml").model_copy(update={"start": "weights"})
+
+
+@pytest.mark.usefixtures("quick")
+def test_commands_of_an_export_find_the_data_from_its_folder(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the search, and of what was trained that of its training; a folder of one's own from anywhere."""
+    for name in ("of the search", "of mine"):
+        masks_tree(tmp_path / name, values=(0, 1, 2))
+    attributes = json.loads(json.dumps(dict(record.attributes)))
+    attributes["runner"]["proxy"]["data"] = "of the search"
+    record = dataclasses.replace(record, attributes=attributes)
+    trained(record, tmp_path / "winner", data="of mine")
+    monkeypatch.chdir(tmp_path / "winner")
+    export_trained(Path(), tmp_path / "product")
+    for folder, name in (("winner", "of the search"), ("product", "of mine")):
+        assert load_recipe(tmp_path / folder / "train.yaml").data == str(tmp_path / name)
+        assert f"hrsearch train . --data '{tmp_path / name}'\n" in (tmp_path / folder / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_costs_of_what_was_trained_are_those_of_its_classes(record: Record, tmp_path: Path) -> None:
+    """What was measured with another head says so, in the README, in the YAML and to programs."""
+    masks_tree(tmp_path / "mine", values=(0, 1, 2))
+    product = export_trained(trained(record, tmp_path / "winner", data="mine"), tmp_path / "product")
+    numbers = json.loads((product / "numbers.json").read_text())
+    counted = hrsearch.cost(hrsearch.load_arch(product / "arch.yaml"), Winner(record, record.trial(1)).image, 3)
+    assert (numbers["params"], numbers["flops"]) == (counted.params, counted.flops)
+    assert numbers["latency"]["classes"] == 11
+    said = "measured with a head of 11 classes"
+    assert said in next(line for line in (product / "README.md").read_text().splitlines() if "| latency |" in line)
+    assert said in (product / "arch.yaml").read_text().splitlines()[0]
+    assert said not in (tmp_path / "winner/README.md").read_text()

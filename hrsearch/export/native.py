@@ -96,10 +96,11 @@ def arch_yaml(record: Record, trial: Trial) -> str:
 
 def train_yaml(record: Record, trial: Trial) -> str:
     """The recipe that `hrsearch train` follows: the proxy's, made long."""
-    from hrsearch.train.recipe import default_recipe  # loads torch, which the rest of an export does without
+    from hrsearch.proxy.data import located  # loads torch, which the rest of an export does without
+    from hrsearch.train.recipe import default_recipe
 
     proxy = _proxy(record, Arch.from_dict(trial.attributes["arch"]))
-    recipe = default_recipe(proxy, proxy.data).model_dump(mode="json")
+    recipe = default_recipe(proxy, located(proxy.data)).model_dump(mode="json")
     head = (
         "# How hrsearch train trains this network; every line may be changed.\n"
         f"# The search trained it for {proxy.steps:,} steps at {proxy.image} x {proxy.image} on {proxy.data}.\n"

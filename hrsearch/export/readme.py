@@ -1,5 +1,6 @@
 """The README of an exported network: what it is, how its weights came about, what to do with it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,19 +97,26 @@ def _trained_weights(trial: Trial) -> str:
 
 def native_usage(winner: Winner) -> str:
     """How to train the network and to use it with hrsearch."""
-    proxy = winner.record.attributes.get("runner", {}).get("proxy", {})
-    return NATIVE.format(train=_train(winner.record, proxy.get("data", "digits")), code=_code(winner))
+    from hrsearch.proxy.data import located  # loads torch
+
+    of = winner.trial.attributes["score"] if winner.trained else winner.record.attributes.get("runner", {}).get("proxy")
+    data = located((of or {}).get("data", "digits"))
+    return NATIVE.format(train=_train(winner.record, data), code=_code(winner))
 
 
 def figures_of(trial: Trial) -> str:
     """The trial's figures in one line: score 0.412, FLOPs 2.01G, latency 20.5ms, params 6.2M."""
     known = ((name, value_of(trial, name)) for name in OBJECTIVES)
-    return ", ".join(f"{name} {readable(value, OBJECTIVES[name].unit)}" for name, value in known if value is not None)
+    return ", ".join(
+        f"{name} {readable(value, OBJECTIVES[name].unit)}{_head(trial.attributes.get(name))}"
+        for name, value in known
+        if value is not None
+    )
 
 
 def _train(record: Record, data: str) -> str:
     own = TASKS[record.task].folder
-    return f"hrsearch train . --data {data}\nhrsearch train . --data PATH      # {own}"
+    return f"hrsearch train . --data {shlex.quote(data)}\nhrsearch train . --data PATH      # {own}"
 
 
 def _summary(record: Record, trial: Trial) -> str:
@@ -147,7 +155,7 @@ def _memory(memory: Mapping[str, Any]) -> str:
         return ""
     height, width = memory["image"]
     what = f"peak of a {memory['of']}, {height} x {width}, batch {memory['batch']}, {memory['device']}"
-    return f"{readable(memory['bytes'], 'B')} ({what}; {memory['how']})"
+    return f"{readable(memory['bytes'], 'B')} ({what}; {memory['how']}){_head(memory)}"
 
 
 def _latency(latency: Mapping[str, Any]) -> str:
@@ -155,8 +163,14 @@ def _latency(latency: Mapping[str, Any]) -> str:
         return ""
     height, width = latency["image"]
     interval = f"95 % interval {latency['low_ms']:.4g} to {latency['high_ms']:.4g}"
-    where = f"{latency['engine']} on {latency['device']}, threads: {latency['threads']}"
+    where = f"{latency['engine']} on {latency['device']}, threads: {latency['threads']}{_head(latency)}"
     return f"{latency['median_ms']:.4g} ms ({interval}), {height} x {width}, batch {latency['batch']}, {where}"
+
+
+def _head(measured: Any) -> str:
+    """Of a figure that was measured before the network was trained for another number of classes: with which."""
+    is_other = isinstance(measured, Mapping) and "classes" in measured
+    return f" (measured with a head of {measured['classes']} classes)" if is_other else ""
 
 
 def _count(count: int | None) -> str:

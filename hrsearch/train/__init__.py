@@ -17,7 +17,7 @@ from tqdm import tqdm
 from hrsearch.build import build
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.proxy.checkpoint import Row, read_state, write_rows, write_state, write_text, write_weights
-from hrsearch.proxy.data import Dataset, is_made, load_dataset
+from hrsearch.proxy.data import Dataset, is_made, load_dataset, located
 from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.groups import Groups
 from hrsearch.proxy.learning import learner_of, memory_watched, tally
@@ -327,7 +327,11 @@ def _is_spent(run: Run, rows: Sequence[Row]) -> bool:
 def _told(run: Run, row: Row) -> dict[str, Any]:
     """What the best weights are."""
     score = {"value": row[run.column], "metric": run.metric, "steps": int(row["step"]), "seed": run.recipe.seed}
-    about = {"data": run.recipe.data, "classes": list(run.data.classes), "normalisation": run.data.normalisation}
+    about = {
+        "data": located(run.recipe.data),
+        "classes": list(run.data.classes),
+        "normalisation": run.data.normalisation,
+    }
     return {"digest": run.digest, **about, **score}
 
 

@@ -10,7 +10,7 @@ from hrsearch.proxy.data.split import SplitName
 from hrsearch.registry import DATASETS
 from hrsearch.task import TASKS
 
-__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "is_made", "knows_official", "load_dataset"]
+__all__ = ["IGNORE", "Dataset", "Split", "digits", "folder", "is_made", "knows_official", "load_dataset", "located"]
 
 
 def load_dataset(
@@ -49,6 +49,12 @@ def load_dataset(
 def is_made(data: str) -> bool:
     """Whether this is the name of data that is made here, not a person's own."""
     return data in DATASETS and data != "folder"
+
+
+def located(data: str) -> str:
+    """The same data, as it is called from any folder; one's own that does not lie here stays as it was written."""
+    is_here = not is_made(data) and Path(data).is_dir()
+    return str(Path(data).absolute()) if is_here else data
 
 
 def knows_official(data: str) -> bool:
