@@ -142,6 +142,22 @@ def test_epochs_become_steps() -> None:
     assert of("imagenet", steps=3100).warmup == 200  # 20 of 310 epochs
 
 
+def test_fewer_epochs_have_a_shorter_warm_up() -> None:
+    """In proportion, as fewer steps have, however either is counted."""
+    few = of("imagenet", epochs=31)
+    assert (few.epochs, few.warmup_epochs) == (31, 2)  # 20 of 310
+    assert of("imagenet", epochs=620).warmup_epochs == 20
+    assert of("coco_pose", epochs=21).timed(149_813).warmup == 50  # 500 steps for 210
+    long = of("ade20k", epochs=16).timed(20_210)  # 1500 of 160,000 steps
+    assert long.warmup == pytest.approx(long.steps * 1500 / 160_000, abs=1)
+    assert of("imagenet", epochs=31, warmup_epochs=5).warmup_epochs == 5
+    assert of("imagenet", epochs=31, warmup=7).timed(1_280_000).warmup == 7
+    with pytest.raises(
+        InputError, match=r"warmup: 500 steps of warm-up are not over within the training's 40; 4 would"
+    ):
+        of("imagenet", epochs=4, warmup_epochs=50, batch=10).timed(100)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -89,14 +89,18 @@ class Recipe(Section):
         return self.batch // (processes * self.accumulate)
 
     def timed(self, images: int) -> "Recipe":
-        """The recipe in steps, for so many training images."""
+        """The recipe in steps, for so many training images; an InputError where all of them would be warm-up."""
         epoch = images / self.batch
         changes: dict[str, int] = {}
         if self.epochs is not None:
             changes["steps"] = max(round(self.epochs * epoch), 1)
         if self.warmup_epochs is not None:
             changes["warmup"] = round(self.warmup_epochs * epoch)
-        return self.model_copy(update={**changes, "epochs": None, "warmup_epochs": None})
+        found = self.model_copy(update={**changes, "epochs": None, "warmup_epochs": None})
+        if found.warmup >= found.steps:
+            whose = f"{found.warmup:,} steps of warm-up are not over within the training's {found.steps:,}"
+            raise InputError(f"warmup: {whose}; {found.steps // 10:,} would fit, or more steps or epochs")
+        return found
 
 
 class Shipped(Recipe):
@@ -138,8 +142,8 @@ def load_recipe(
 ) -> Recipe:
     """The recipe in a folder's file, over it what a paper's (`named`, or a YAML file) says, over both the `settings`.
 
-    A paper's recipe says most of it for the family of `arch`; the data, for one, stays the folder's. Where `steps` is
-    set below what the recipe says, the warm-up shrinks with it.
+    A paper's recipe says most of it for the family of `arch`; the data, for one, stays the folder's. Where `steps` or
+    `epochs` are set below what the recipe says, the warm-up shrinks with them.
     """
     own = Document.read(path) if path.is_file() or named is None else None
     document = own or Document.parse("{}", path)
@@ -180,7 +184,9 @@ def _with(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _set(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     changes = {key: value for key, value in settings.items() if value is not None}
-    if "steps" in changes:
+    if "epochs" in changes:
+        changes = _shortened_by_epochs(recipe, changes) | changes
+    elif "steps" in changes:
         changes = _shortened(recipe, changes["steps"]) | changes
     unknown = [key for key in changes if key not in Recipe.model_fields]
     if unknown:
@@ -209,6 +215,19 @@ def _shortened(recipe: Recipe, steps: Any) -> dict[str, Any]:
     if recipe.warmup_epochs is not None:
         return {}
     return {"warmup": recipe.warmup * min(steps, recipe.steps) // recipe.steps}
+
+
+def _shortened_by_epochs(recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What epochs of a call's own change: the same share of warm-up if they are fewer, or if it was one of steps."""
+    epochs = changes["epochs"]
+    if not isinstance(epochs, int | float) or {"warmup", "warmup_epochs"} & changes.keys():
+        return {}
+    if recipe.epochs is None:
+        return {} if recipe.warmup_epochs is not None else {"warmup_epochs": epochs * recipe.warmup / recipe.steps}
+    share = min(epochs / recipe.epochs, 1.0)
+    if recipe.warmup_epochs is None:
+        return {"warmup": int(recipe.warmup * share)}
+    return {"warmup_epochs": recipe.warmup_epochs * share}
 
 
 def settings_of(texts: list[str]) -> dict[str, Any]:
