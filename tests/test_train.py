@@ -325,3 +325,19 @@ def test_what_is_augmented_follows_from_the_data() -> None:
     asked = how_of(recipe.model_copy(update={"augment": "segment"}), "segment", cpu)
     assert asked.augments
     assert not asked.from_files
+
+
+def test_own_data_is_the_same_however_its_folder_is_called(
+    winner: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And wherever it lies; other files in its place are other data."""
+    monkeypatch.chdir(own.parent)
+    first = train(winner, data=own.name, device="cpu")
+    moved = own.rename(tmp_path / "moved")
+    for name in (f"{moved}/", "moved"):
+        assert train(winner, data=name, device="cpu") == first
+    masks_tree(tmp_path / "others", values=(0, 1))
+    with pytest.raises(InputError, match=r"another training \(split: "):
+        train(winner, data="others", device="cpu")
+    with pytest.raises(InputError, match=r"another training \(data: "):
+        train(winner, data="digits", device="cpu")

@@ -270,8 +270,10 @@ def _ways_on(run: Run, key: str) -> str:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """What must not change within one training."""
-    return {**run.recipe.model_dump(exclude=CHANGEABLE), "split": run.data.split, "arch": run.digest}
+    """What must not change within one training. Where a person's own data lies may: its split says what it is."""
+    named = {"data": run.recipe.data} if is_made(run.recipe.data) else {}
+    plain = run.recipe.model_dump(exclude={*CHANGEABLE, "data"})
+    return {**named, **plain, "split": run.data.split, "arch": run.digest}
 
 
 def _rows(run: Run, earlier: Sequence[Row]) -> Iterator[Row]:
