@@ -82,6 +82,13 @@ def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(tmp_path: 
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("how", [{"batch": 1}, {"batch": 4, "accumulate": 4}])
+def test_a_norm_behind_pooling_needs_two_images_at_a_time(tmp_path: Path, how: dict[str, int]) -> None:
+    winner = exported(tmp_path / "winner", ARCH.replace("segformer, width: 8", "uper, width: 8, auxiliary: false"))
+    with pytest.raises(InputError, match=r"need at least 2 images at a time to train, but got 1; give a larger batch"):
+        train(winner, settings=how, device="cpu")
+
+
 def noted(kept: list[Tensor], tensor: Tensor) -> Tensor:
     kept.append(tensor)
     return tensor

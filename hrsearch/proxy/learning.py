@@ -95,7 +95,7 @@ def learn(learner: Learner, data: Dataset, plan: Plan, *, step: int, seed: int, 
     batch = batch_at(data, plan.batch, step=step, seed=seed) if given is None else given
     batch = batch.to(learner.device)
     set_rate(learner, plan.rate * rate_factor(plan, step))
-    with autocast(learner.device, plan.precision):
+    with autocast(learner.device, plan.precision), norms_watched(len(batch)):
         predictions = predictions_of(learner.network, seen(batch.images, data, plan.zoom))
     loss = weighted(losses_of(predictions, batch, data, learner.weights))
     value = finite(loss, step)
@@ -303,6 +303,18 @@ def memory_watched() -> Iterator[None]:
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error), re.IGNORECASE):
             raise OutOfMemory(f"out of memory ({words[0][:200]})") from error
         raise
+
+
+@contextmanager
+def norms_watched(images: int) -> Iterator[None]:
+    """In which a batch norm behind pooling, or on a map of one pixel, that has one value to norm is an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        told = f"this network's batch norms need at least 2 images at a time to train, but got {images}"
+        raise InputError(f"batch: {told}; give a larger batch, or a lower accumulate") from None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

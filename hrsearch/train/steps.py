@@ -18,6 +18,7 @@ from hrsearch.proxy.learning import (
     finite,
     losses_of,
     mixed_seed,
+    norms_watched,
     seen,
     set_rate,
     weighted,
@@ -108,7 +109,8 @@ def _loss(
     share = share_at(recipe, step)
     with autocast(trainer.learner.device, recipe.precision):
         teaching = lesson(trainer.average.network, images) if trainer.average and share else None
-        predictions = trainer.predict(images)
+        with norms_watched(len(part)):
+            predictions = trainer.predict(images)
     losses = losses_of(predictions, part, data, trainer.learner.weights)
     if recipe.ohem:  # auxiliary predictions learn from all pixels
         losses[0] = hard_loss(predictions[0], part, trainer.learner.weights, recipe)
