@@ -275,6 +275,22 @@ def test_mended_files_are_read_again(tmp_path: Path) -> None:
     assert not torch.equal(again.train.labels[0], first.train.labels[0])
 
 
+def test_classes_are_counted_anew_where_an_image_that_is_not_taken_brings_one(tmp_path: Path) -> None:
+    """And the split is another one: scores of other classes stand beside each other in no study."""
+    path = masks_tree(tmp_path / "mine", count=40, values=(0, 1))
+    sizes = {"image": 16, "train_images": 2, "val_images": 1}
+    before = load_dataset(str(path), **sizes)
+    taken = {item.label for item in (*before.files, *before.val_files)}
+    layout, root = layout_at(path)
+    train, _ = parts_of(layout, root, "proxy", 0)
+    other = next(item.label for item in train.items if item.label not in taken)
+    assert isinstance(other, Path)
+    Image.new("L", SIZE, 2).save(other)
+    after = load_dataset(str(path), **sizes)
+    assert (before.files, before.classes, after.classes) == (after.files, ("0", "1"), ("0", "1", "2"))
+    assert before.split != after.split
+
+
 def test_mended_annotations_are_read_again(tmp_path: Path) -> None:
     """One file holds those of all persons; no image is another one then."""
     path = coco_tree(tmp_path / "own")

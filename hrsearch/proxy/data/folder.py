@@ -52,12 +52,15 @@ def folder(
             f"{path}: {len(train)} images to train on and {len(val)} to validate on ({layout.name}); "
             "at least one of each is needed"
         )
-    what = [READ_AS, layout.name, split, layout.classes(root)]
-    identity, state = digest_of(what, root, train, val), digest_of(what, root, train, val, times=True)
+    named, trained = layout.classes(root), parts[: 1 if split == "official" else 2]
+    telling = [] if named else [item for part in trained for item in part.items]  # what the classes are
+    what = [READ_AS, layout.name, split, named, digest_of(None, root, telling, [], times=True)]
+    state = digest_of(what, root, train, val, times=True)
     kept = train[:decoded]
 
     def make(draft: Path) -> Dataset:
-        classes = layout.classes(root) or classes_in_masks(path, parts[: 1 if split == "official" else 2])
+        classes = named or classes_in_masks(path, trained)
+        identity = digest_of([READ_AS, layout.name, split, classes], root, train, val)
         sides = [_made(draft, side, items, len(classes), image) for side, items in (("train", kept), ("val", val))]
         require_none_wrong(path, [one for _, wrong in sides for one in wrong])
         require_none_wrong(path, [one for one in each(train[len(kept) :], partial(_checked, len(classes))) if one])
@@ -66,7 +69,7 @@ def folder(
         return replace(data, swap=layout.swap)
 
     # By what the split is and when its files were last changed: what is mended without a change of size is read again.
-    found = stored(f"folder-{identity}-{state}-{image}px-{len(kept)}", make)
+    found = stored(f"folder-{state}-{image}px-{len(kept)}", make)
     return replace(found, files=train, val_files=val)
 
 
