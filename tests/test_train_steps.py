@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from winners import ARCH, exported, require_same, table
 from hrsearch.build import Network, build
 from hrsearch.errors import InputError
 from hrsearch.proxy.data import Dataset, Split, load_dataset
-from hrsearch.proxy.learning import learner_of, seen
+from hrsearch.proxy.learning import learner_of, predictions_of, seen
 from hrsearch.proxy.muon import Muon
 from hrsearch.space import load_arch
 from hrsearch.train import Recipe, train
@@ -80,6 +81,45 @@ def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(tmp_path: 
     assert divided == pytest.approx(whole, rel=1e-5)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-6)
+
+
+def doubled(network: Network) -> Network:
+    """Of 64 bits, without norms over the images of a part."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, torch.nn.Identity())
+    return network.double()
+
+
+def test_hard_pixels_in_parts_have_the_loss_and_the_gradients_of_the_whole(tmp_path: Path) -> None:
+    """Though one part has more of them than the other."""
+    data, found = scenes(), []
+    hard = SMALL.model_copy(update={"ohem": 0.09, "ohem_keep": 1})
+    for recipe in (hard, hard.model_copy(update={"accumulate": 2})):
+        network = doubled(network_of(tmp_path))
+        learner = learner_of(network, data, recipe, CPU)
+        learner = replace(learner, weights=learner.weights.double())
+        trainer = Trainer(learner, lambda images, of=network: predictions_of(of, images.double()), None, Team())
+        found.append((learn(trainer, data, recipe, step=0, given=uneven(data)), gradients(network)))
+    (whole, ours), (divided, theirs) = found
+    assert divided == pytest.approx(whole, rel=1e-9)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12)
+
+
+def test_looking_ahead_for_hard_pixels_leaves_nothing(tmp_path: Path) -> None:
+    """Batch norms have seen each part once, and the same is drawn, as without."""
+    data, states = scenes(), []
+    for recipe in (SMALL, SMALL.model_copy(update={"ohem": 0.9})):
+        recipe = recipe.model_copy(update={"accumulate": 2})
+        torch.manual_seed(1)
+        (tmp_path / "arch.yaml").write_text(ARCH)
+        network = build(load_arch(tmp_path / "arch.yaml"), classes=11, drop_path=0.5)
+        learn(trainer_of(network, data, recipe), data, recipe, step=0, given=uneven(data))
+        states.append((dict(network.named_buffers()), torch.random.get_rng_state()))
+    assert all(torch.equal(states[0][0][name], buffer) for name, buffer in states[1][0].items())
+    assert torch.equal(states[0][1], states[1][1])
 
 
 @pytest.mark.parametrize("how", [{"batch": 1}, {"batch": 4, "accumulate": 4}])

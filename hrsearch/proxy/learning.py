@@ -127,7 +127,7 @@ def predictions_of(network: nn.Module, images: Tensor) -> list[Tensor]:
 
 def losses_of(predictions: list[Tensor], batch: Split, data: Dataset, weights: Tensor) -> list[Tensor]:
     """The loss of each prediction, a mean over the batch; one that is none of the data's task is an InputError."""
-    return [LEARNING[data.task].loss(_checked(each, data), batch, weights) for each in predictions]
+    return [LEARNING[data.task].loss(checked(each, data), batch, weights) for each in predictions]
 
 
 def weighted(losses: list[Tensor]) -> Tensor:
@@ -135,7 +135,7 @@ def weighted(losses: list[Tensor]) -> Tensor:
     return losses[0] if len(losses) == 1 else losses[0] + AUXILIARY * torch.stack(losses[1:]).sum()
 
 
-def _checked(prediction: Tensor, data: Dataset) -> Tensor:
+def checked(prediction: Tensor, data: Dataset) -> Tensor:
     """The prediction, if its shape is that of the data's task."""
     shape, classes = tuple(prediction.shape), len(data.classes)
     dimensions = LEARNING[data.task].dimensions
@@ -288,7 +288,7 @@ def _validation(data: Dataset, plan: Plan, device: torch.device, turn: int = 0, 
 def _predicted(network: nn.Module, batch: Split, data: Dataset, plan: Plan, device: torch.device) -> Tensor:
     with autocast(device, plan.precision):
         prediction = network(seen(batch.images, data, plan.zoom))
-    return _checked(prediction, data).float()
+    return checked(prediction, data).float()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hrsearch.proxy.data import Dataset, Split
 from hrsearch.proxy.learning import (
     Learner,
     autocast,
+    checked,
     descend,
     finite,
     losses_of,
@@ -27,7 +28,7 @@ from hrsearch.proxy.tasks import LEARNING
 from hrsearch.train.averaging import Average
 from hrsearch.train.distill import lesson, share_at, taught
 from hrsearch.train.distributed import Predict, Team, alone
-from hrsearch.train.hard import hard_loss
+from hrsearch.train.hard import hard_loss, hard_weight
 from hrsearch.train.recipe import Recipe
 from hrsearch.train.schedule import rate_at
 
@@ -73,8 +74,9 @@ def learn(trainer: Trainer, data: Dataset, recipe: Recipe, *, step: int, given: 
     set_rate(learner, rate_at(recipe, step))
     learner.network.zero_grad(set_to_none=True)
     parts = _parts(given.to(learner.device), recipe.accumulate)
-    total = torch.zeros((), device=learner.device)
-    whole: list[Tensor] = []
+    total = torch.zeros((), device=learner.device, dtype=torch.float64)
+    is_told_ahead = recipe.ohem and len(parts) > 1  # which pixels are hard
+    whole = _ahead(trainer, data, recipe, parts) if is_told_ahead else []
     for number, part in enumerate(parts, 1):
         images = seen(part.images, data, recipe.zoom)
         with alone(trainer.predict, is_last=number == len(parts)):
@@ -103,7 +105,7 @@ def _loss(
 ) -> Tensor:
     """What the part `given`, its images as the network sees them first, adds to the loss of the batch.
 
-    `whole` is empty at the first part and is then the weight of the batch in the loss of each prediction.
+    `whole`, the weight of the batch in the loss of each prediction, may be empty at the first part.
     """
     images, part = given
     share = share_at(recipe, step)
@@ -116,22 +118,43 @@ def _loss(
         losses[0] = hard_loss(predictions[0], part, trainer.learner.weights, recipe)
     several = len(parts) * trainer.team.size
     if several > 1:
-        shapes = [tuple(each.shape) for each in predictions]
+        ours = _weighed(trainer, data, recipe, predictions, part)
         if not whole:
-            whole += _weights(trainer, data, shapes, parts)
-        ours = _weighed(trainer, data, shapes, part)
+            whole += _summed(trainer, [_weighed(trainer, data, recipe, predictions, each) for each in parts])
         # Taken from each part's own mean to its share of the batch's.
         losses = [loss * one / all_ for loss, one, all_ in zip(losses, ours, whole, strict=True)]
     loss = weighted(losses)
     return loss if teaching is None else taught(loss, predictions[0], teaching, recipe, share, several)
 
 
-def _weights(trainer: Trainer, data: Dataset, shapes: list[tuple[int, ...]], parts: list[Split]) -> list[Tensor]:
-    """The weight of the whole batch, over all parts and processes, in the loss of each prediction."""
-    each = [torch.stack(_weighed(trainer, data, shapes, part)) for part in parts]
-    return list(trainer.team.summed(torch.stack(each).sum(dim=0)).clamp(min=1e-6))
+def _ahead(trainer: Trainer, data: Dataset, recipe: Recipe, parts: list[Split]) -> list[Tensor]:
+    """The weight of the whole batch in the loss of each prediction, where only the predictions of all parts tell it.
+
+    It costs a forward pass of each. None of it is left: neither gradients, nor statistics, nor what was drawn.
+    """
+    network, device = trainer.learner.network, trainer.learner.device
+    before = [buffer.clone() for buffer in network.buffers()]
+    each = []
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for part in parts:
+            with autocast(device, recipe.precision), norms_watched(len(part)):
+                predictions = trainer.predict(seen(part.images, data, recipe.zoom))
+            each.append(_weighed(trainer, data, recipe, [checked(one, data) for one in predictions], part))
+        for buffer, old in zip(network.buffers(), before, strict=True):
+            buffer.copy_(old)
+    return _summed(trainer, each)
 
 
-def _weighed(trainer: Trainer, data: Dataset, shapes: list[tuple[int, ...]], part: Split) -> list[Tensor]:
-    weight = LEARNING[data.task].weight
-    return [weight(shape, part, trainer.learner.weights) for shape in shapes]
+def _summed(trainer: Trainer, each: list[list[Tensor]]) -> list[Tensor]:
+    """Of the weights of each part those of the whole batch, over all processes."""
+    whole = torch.stack([torch.stack(weights) for weights in each]).sum(dim=0)
+    return list(trainer.team.summed(whole).clamp(min=1e-6))
+
+
+def _weighed(trainer: Trainer, data: Dataset, recipe: Recipe, predictions: list[Tensor], part: Split) -> list[Tensor]:
+    """The part's weight in the loss of each prediction: by their shapes, but for hard pixels by what was predicted."""
+    weight, weights = LEARNING[data.task].weight, trainer.learner.weights
+    found = [weight(tuple(each.shape), part, weights) for each in predictions]
+    if recipe.ohem:
+        found[0] = hard_weight(predictions[0].detach(), part, weights, recipe)
+    return found
