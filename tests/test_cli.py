@@ -156,6 +156,17 @@ def test_a_winner_is_exported_and_trains(home: Path) -> None:
     assert json.loads(shown.stdout)["flops"] == numbers["flops"]
 
 
+@pytest.mark.parametrize("option", ["--pick", "--on", "--storage"])
+def test_a_winner_is_exported_without_a_choice(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is for a study alone is not passed over in silence."""
+    for name in ("arch.yaml", "numbers.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(tmp_path), option, "knee", "--to", str(tmp_path / "product")])
+    said = f"hrsearch: {option}: is for a study, but {tmp_path} is the folder of one winner; leave it out\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)
+
+
 def test_an_export_without_weights_says_so(home: Path) -> None:
     """As of a report's study, of which the journal alone is handed on."""
     (home / "copied").mkdir()

@@ -147,7 +147,10 @@ def export(
             metavar="STUDY", help="Its name below studies/, or its folder; or a winner's folder, once trained."
         ),
     ],
-    pick: Annotated[str, typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.")] = "knee",
+    pick: Annotated[
+        str | None,
+        typer.Option(help="knee, best, fastest, smallest, trial:17, or 'latency<=30ms'.", show_default="knee"),
+    ] = None,
     to: Annotated[Path, typer.Option(help="The folder to write.")] = Path("winner"),
     on: Annotated[str | None, typer.Option(help="Pick by what hrsearch measure found there.")] = None,
     storage: Storage = None,
@@ -173,13 +176,15 @@ def export(
 
     try:
         if is_winner(Path(study)):
+            _require_none(study, {"--pick": pick, "--on": on, "--storage": storage})
             folder = export_trained(Path(study), to, formats or ())
         else:
             record = read_study(folder_at(study, storage))
             there = on_target(record, on) if on else record
-            view = to_pick_from(there, pick)
-            folder = write(view, pick, to, formats or ())
-            if told := passed_over(view, pick):
+            choice = "knee" if pick is None else pick
+            view = to_pick_from(there, choice)
+            folder = write(view, choice, to, formats or ())
+            if told := passed_over(view, choice):
                 typer.echo(f"hrsearch: {told}", err=True)
     except ExportFailed as error:
         typer.echo(f"hrsearch: {error}", err=True)
@@ -189,6 +194,13 @@ def export(
         typer.echo(f"hrsearch: its weights do not lie in {folder_at(study, None) / 'weights'}: {KEPT}", err=True)
     found = {"folder": str(folder), "files": files}
     tell([f"wrote {folder}; train it with: hrsearch train {shlex.quote(str(folder))}"], found, as_json, quiet)
+
+
+def _require_none(winner: str, options: dict[str, str | None]) -> None:
+    """An InputError for an option about a study where a winner's folder is exported."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"{given[0]}: is for a study, but {winner} is the folder of one winner; leave it out")
 
 
 def _serve(folder: Path, host: str, port: int) -> None:
