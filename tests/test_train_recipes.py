@@ -119,6 +119,16 @@ def test_a_recipe_for_another_task_is_told(tmp_path: Path) -> None:
         train(tmp_path / "winner", recipe="ade2k", device="cpu")
 
 
+def test_a_papers_recipe_asks_for_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of following it on digits; one's own may be for these."""
+    monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
+    winner = exported(tmp_path / "winner")
+    with pytest.raises(InputError, match=r"'ade20k': is for real data, but train\.yaml has 'digits'; give --data, "):
+        train(winner, recipe="ade20k", device="cpu")
+    (tmp_path / "mine.yaml").write_text("steps: 1\nwarmup: 0\n")
+    assert train(winner, recipe=str(tmp_path / "mine.yaml"), device="cpu").steps == 1
+
+
 def test_a_mistake_in_what_is_said_of_a_family_says_where(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("task: segment\nfamilies:\n  hrvit:\n    rate: 0\n")
@@ -276,7 +286,16 @@ def test_the_recipe_that_was_followed_is_kept(tmp_path: Path, monkeypatch: pytes
     """A paper's at the size of a test: what the call set, what the paper says, in one file that trains the same."""
     monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
     winner = exported(tmp_path / "winner", ARCH)
-    small = ["train_images=16", "val_images=4", "batch=4", "test=none", "every=2", "augment=none", "warmup=0"]
+    small = [
+        "data=digits",
+        "train_images=16",
+        "val_images=4",
+        "batch=4",
+        "test=none",
+        "every=2",
+        "augment=none",
+        "warmup=0",
+    ]
     given = [text for each in small for text in ("--set", each)]
     with pytest.raises(SystemExit) as end:
         main(["train", str(winner), "--recipe", "ade20k", "--image", "32", "--steps", "2", "--device", "cpu", *given])

@@ -32,7 +32,7 @@ from hrsearch.train.distributed import Team, require_even, shared, team_of, with
 from hrsearch.train.evaluate import require_segments, tested
 from hrsearch.train.fits import Needs, free_bytes, require_room
 from hrsearch.train.hard import require_pixels
-from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, settings_of
+from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, require_data, settings_of
 from hrsearch.train.schedule import rate_at
 from hrsearch.train.start import begin_with, file_of, within
 from hrsearch.train.steps import Trainer, learn
@@ -119,13 +119,10 @@ def train(
     start = start and within(start, folder)
     options = {"data": data, "steps": steps, "image": image, "start": start}
     given = {**(settings or {}), **{key: value for key, value in options.items() if value is not None}}
-    asked = load_recipe(
-        folder / "train.yaml",
-        named=recipe,
-        arch=load_arch(folder / "arch.yaml"),
-        task=load_task(folder / "arch.yaml"),
-        settings=given,
-    )
+    arch, task = load_arch(folder / "arch.yaml"), load_task(folder / "arch.yaml")
+    asked = load_recipe(folder / "train.yaml", named=recipe, arch=arch, task=task, settings=given)
+    if recipe is not None and "data" not in given:
+        require_data(asked, recipe, task)
     where = _device(device)
     out = folder / (RUN if start is None else f"{RUN}-{asked.image}")
     out.mkdir(exist_ok=True)

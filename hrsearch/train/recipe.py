@@ -8,9 +8,11 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from hrsearch.arch import Arch
-from hrsearch.document import Document, Keys, dotted, shipped
+from hrsearch.document import Document, Keys, dotted, shipped, shipped_folder
 from hrsearch.errors import InputError, suggestion
+from hrsearch.proxy.data import is_made
 from hrsearch.runner import Positive, Proxy, Rate, Section, Zoom, validated
+from hrsearch.task import TASKS
 
 LONGER = 20  # times the proxy's steps
 FAMILIES = ("hrvit", "hrformer", "hrnet", "hirivit")
@@ -151,6 +153,14 @@ def load_recipe(
     if named is not None:
         recipe = _over(recipe, shipped("recipes", named), family_of(arch) if arch else None, task)
     return _set(recipe, settings or {})
+
+
+def require_data(recipe: Recipe, named: str, task: str) -> None:
+    """An InputError where a paper's recipe, which is for its real data, would train on what is made here instead."""
+    is_papers = shipped("recipes", named).resolve().parent == shipped_folder("recipes").resolve()
+    if is_papers and is_made(recipe.data):
+        told = f"is for real data, but train.yaml has {recipe.data!r}"
+        raise InputError(f"recipe {named!r}: {told}; give --data, {TASKS[task].folder}, or --data {recipe.data} to try")
 
 
 def family_of(arch: Arch) -> str | None:
