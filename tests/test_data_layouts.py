@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +407,14 @@ def test_all_that_is_wrong_is_named(tmp_path: Path) -> None:
     assert "wrong       6: " in text
 
 
+def test_two_images_of_one_mask_are_told_as_such(tmp_path: Path) -> None:
+    path = masks_tree(tmp_path / "own")
+    shutil.copy(path / "images/003.jpg", path / "images/003.png")
+    (wrong,) = survey(path).wrong
+    assert wrong.kind == "two images of one mask"
+    assert str(wrong).endswith("003.png: shares its mask with 003.jpg; rename or remove one of the two")
+
+
 def test_many_wrong_items_are_counted(tmp_path: Path) -> None:
     path = ade20k_tree(tmp_path / "own", train=30)
     for file in (path / "ADEChallengeData2016/annotations/training").iterdir():
@@ -643,6 +652,17 @@ def test_a_validation_split_without_masks_or_without_images_is_told_before_the_s
     for file in (root / "images/validation").iterdir():
         file.unlink()
     assert survey(tmp_path / "own").kinds == {"nothing to validate on": 1}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_folder_of_which_a_side_is_empty_is_told_before_the_search(count: int, tmp_path: Path) -> None:
+    """By data as by what needs it: a search, or a training."""
+    path = str(masks_tree(tmp_path / "own", count=count))
+    refused = count < 3
+    with pytest.raises(InputError, match="at least one of each is needed") if refused else nullcontext():
+        load_dataset(path, **SMALL, split="proxy")
+    assert survey(Path(path)).kinds == ({"too few images": 1} if refused else {})
+    assert status("data", path) == (1 if refused else 0)
 
 
 def test_folders_of_folders_are_told_as_such(tmp_path: Path) -> None:

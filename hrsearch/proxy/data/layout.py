@@ -125,9 +125,14 @@ def paired(images: Iterable[tuple[str, Path]], masks: dict[str, tuple[Path, Tabl
     """Images and masks, each under the name that they share; what is left over is wrong."""
     left = dict(masks)
     items, wrong = [], []
+    owners: dict[str, Path] = {}
     for name, image in images:
         if name in left:
+            owners[name] = image
             items.append(Item(image, *left.pop(name)))
+        elif name in owners:
+            said = f"{image}: shares its mask with {owners[name].name}; rename or remove one of the two"
+            wrong.append(Wrong(said, "two images of one mask"))
         else:
             wrong.append(Wrong(f"{image}: has no mask", "image without mask"))
     wrong += [Wrong(f"{mask}: has no image", "mask without image") for mask, _ in left.values()]

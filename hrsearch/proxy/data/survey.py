@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrsearch.proxy.data.folder import classes_in_masks
-from hrsearch.proxy.data.layout import IGNORE, Item, Layout, Person, Wrong, found_in
+from hrsearch.proxy.data.layout import IGNORE, Item, Layout, Part, Person, Wrong, found_in
 from hrsearch.proxy.data.layouts import LAYOUTS
 from hrsearch.proxy.data.reading import NEEDED, Sample, each, read
-from hrsearch.proxy.data.split import digest_of, parts_of
+from hrsearch.proxy.data.split import PROXY_VAL, cut, digest_of, parts_of
 
 LISTED = 20  # wrong items that the text names; JSON has all
 SEEN = ("absent", "occluded", "visible")  # a keypoint, by its third number
@@ -57,6 +57,8 @@ def survey(path: Path, task: str | None = None) -> Survey:
     wrong = [*train.wrong, *val.wrong]
     if layout.has_val(root) and not val.items:
         wrong.append(Wrong(f"{root}: its validation split holds nothing to validate on", "nothing to validate on"))
+    elif train.items:  # without any, what is there instead is told
+        wrong += _too_few(root, train, val)
     classes = layout.classes(root) or classes_in_masks(path, [train], forgiving=True)
     looks = [_looks(part.items, len(classes), wrong) for part in (train, val)]
     none = np.zeros(len(classes) + (layout.task == "segment"), dtype=np.int64)
@@ -79,6 +81,15 @@ def survey(path: Path, task: str | None = None) -> Survey:
         seen,
         tuple({str(one): one for one in wrong}.values()),  # once, however many persons are in an image
     )
+
+
+def _too_few(root: Path, train: Part, val: Part) -> list[Wrong]:
+    """What a search or a training would refuse: a side of the cuts that is empty."""
+    ours, held = cut(train.items, root, PROXY_VAL, "proxy 0")
+    if ours and held and val.items:
+        return []
+    sides = f"{len(ours)} to train on, {len(held)} to validate a search on, {len(val.items)} to validate on at the end"
+    return [Wrong(f"{root}: too few images: {sides}; add some", "too few images")]
 
 
 def _looks(items: Sequence[Item], classes: int, wrong: list[Wrong]) -> list[Look]:
