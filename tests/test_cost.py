@@ -108,6 +108,12 @@ def test_a_warm_count_takes_milliseconds() -> None:
     assert time.perf_counter() - start < 1.0  # milliseconds here; a second only fails if the memory is lost
 
 
+def test_a_size_may_be_a_list() -> None:
+    """As YAML and JSON have it."""
+    arch = load_arch("hrvit_b1")
+    assert cost(arch, [64, 96]) == cost(arch, (64, 96))
+
+
 def test_sizes_round_up() -> None:
     assert size_at((126, 93), 4) == (32, 24)
 

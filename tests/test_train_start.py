@@ -43,6 +43,15 @@ def test_where_a_start_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert file_of("weights", winner) == winner / "weights.safetensors"
     assert file_of("mine.safetensors", winner) == winner / "mine.safetensors"
     assert file_of("here.safetensors", winner) == Path("here.safetensors")
+    for path in ("run", "winner/run"):
+        (tmp_path / path).mkdir()
+        (tmp_path / path / "best.safetensors").touch()
+    assert file_of("run/best.safetensors", winner) == winner / "run/best.safetensors"
+    (winner / "run/checkpoint.pt").touch()
+    with pytest.raises(
+        InputError, match=r"'run/checkpoint\.pt' is what .* goes on from.*; give run/best\.safetensors$"
+    ):
+        file_of("run/checkpoint.pt", winner)
     with pytest.raises(InputError, match=r"start: 'absent' is no file, here or in .*; give one, or weights"):
         file_of("absent", winner)
 

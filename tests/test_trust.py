@@ -640,12 +640,16 @@ def weights_after(folder: Path, times: int) -> bytes:
     return found.read_bytes()
 
 
-def test_two_at_once_and_one_seed_are_refused(home: Path) -> None:
+def test_two_at_once_and_too_few_are_refused(home: Path) -> None:
     folder = home / "studies" / "space"
     with locked(folder / ".finalize"), pytest.raises(InputError, match=r"'space': another finalize is at work on it"):
         finalize(folder)
     with pytest.raises(InputError, match="seeds: got 1, but how far a score is chance is told by 2 at least"):
         finalize(folder, seeds=1)
+    with pytest.raises(InputError, match="times: got 0, but 1 is the least"):
+        finalize(folder, times=0)
+    with pytest.raises(InputError, match="most: got 0, but 1 is the least"):
+        finalize(folder, most=0)
 
 
 def searched_on(home: Path, tree: Callable[[Path], Path]) -> Path:

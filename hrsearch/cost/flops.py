@@ -31,16 +31,17 @@ _described: WeakKeyDictionary[nn.Module, tuple[str, int]] = WeakKeyDictionary()
 _flops: dict[tuple[str, Shapes], int] = {}  # by a module's text and what it is called with
 
 
-def cost(arch: Arch, image: Size | None = None, classes: int = 1000) -> Cost:
+def cost(arch: Arch, image: Sequence[int] | None = None, classes: int = 1000) -> Cost:
     """Parameters and FLOPs of one image; an impossible network is an InputError.
 
     `image` is its height and width in pixels: by default the network's own, or 224 x 224 where it has none.
     """
-    image = image or arch.image or (224, 224)
+    height, width = image or arch.image or (224, 224)
+    size = (height, width)
     counts: list[Count] = []
     for index, stage in enumerate(arch.stages):
-        counts += [(f"stages.{index}.{name}", p, f) for name, p, f in _stage(stage, inputs_of(arch, index), image)]
-    counts += [(f"head.{name}".rstrip("."), p, f) for name, p, f in _head(arch.head, arch.maps, classes, image)]
+        counts += [(f"stages.{index}.{name}", p, f) for name, p, f in _stage(stage, inputs_of(arch, index), size)]
+    counts += [(f"head.{name}".rstrip("."), p, f) for name, p, f in _head(arch.head, arch.maps, classes, size)]
     return Cost(
         params=sum(params for _, params, _ in counts),
         flops=sum(flops for _, _, flops in counts),

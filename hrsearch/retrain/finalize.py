@@ -39,11 +39,14 @@ def finalize(
     How far a score is noise is seen from one more short training of each network of the front. Scores are validated on
     images that the search has never seen (see `hrsearch.proxy.data.split`), or on the proxy's where a plug-in's data
     has no others. An InputError says that the study has no front, that no training ended well, that fewer than two
-    seeds were asked for, which tell nothing of chance, or that another call is at work on it.
+    seeds were asked for, which tell nothing of chance, or none of the others, or that another call is at work on it.
     """
     record = read_study(folder)
     if seeds < FEWEST:
         raise InputError(f"seeds: got {seeds}, but how far a score is chance is told by {FEWEST} at least")
+    for name, count in (("times", times), ("most", most)):
+        if count is not None and count < 1:
+            raise InputError(f"{name}: got {count}, but 1 is the least")
     if not record.front():
         raise InputError(f"study {record.name!r} has no front to confirm; let it run further")
     with _alone(record):

@@ -34,14 +34,14 @@ from hrsearch.train.fits import Needs, free_bytes, require_room
 from hrsearch.train.hard import require_pixels
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, require_data, settings_of
 from hrsearch.train.schedule import rate_at
-from hrsearch.train.start import begin_with, file_of, within
+from hrsearch.train.start import BEST, CHECKPOINT, begin_with, file_of, within
 from hrsearch.train.steps import Trainer, learn
 
 __all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "settings_of", "train"]
 
 SAMPLED = 512  # training images kept as squares for the statistics where all are read from their files
 RUN = "run"  # the folder of all that training writes; of a fine-tuning: with its image size behind
-BEST, CHECKPOINT, METRICS, TEST = "best.safetensors", "checkpoint.pt", "metrics.csv", "test.json"
+METRICS, TEST = "metrics.csv", "test.json"
 LOCK = ".train"  # held by the process that writes there
 TRAINED = "trained.json"  # what an export of the best weights has to know
 RECIPE = "recipe.yaml"  # what was trained by, every key of it

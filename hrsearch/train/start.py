@@ -14,17 +14,21 @@ from hrsearch.released.hrformer import resized_positions
 from hrsearch.train.recipe import family_of
 
 WEIGHTS = "weights.safetensors"
+BEST, CHECKPOINT = "best.safetensors", "checkpoint.pt"  # of a training
 
 
 def file_of(start: str, folder: Path) -> Path | None:
-    """The file that `start` means, seen from here or from the exported folder; None to begin with none."""
+    """The file that `start` means, seen from the exported folder or else from here; None to begin with none."""
     if start == "scratch":
         return None
     if start == "weights":
         return folder / WEIGHTS if (folder / WEIGHTS).is_file() else None
-    found = next((path for path in (Path(start), folder / start) if path.is_file()), None)
+    found = next((path for path in (folder / start, Path(start)) if path.is_file()), None)
     if found is None:
         raise InputError(f"start: {start!r} is no file, here or in {folder}; give one, or weights, or scratch")
+    best = Path(start).with_name(BEST)
+    if found.name == CHECKPOINT and found.with_name(BEST).is_file():
+        raise InputError(f"start: {start!r} is what a training goes on from, not weights alone; give {best}")
     return found
 
 
