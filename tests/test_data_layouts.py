@@ -279,7 +279,7 @@ def test_mended_files_are_read_again(tmp_path: Path) -> None:
 def test_classes_are_counted_anew_where_an_image_that_is_not_taken_brings_one(tmp_path: Path) -> None:
     """And the split is another one: scores of other classes stand beside each other in no study."""
     path = masks_tree(tmp_path / "mine", count=40, values=(0, 1))
-    sizes = {"image": 16, "train_images": 2, "val_images": 1}
+    sizes: dict[str, Any] = {"image": 16, "train_images": 2, "val_images": 1}
     before = load_dataset(str(path), **sizes)
     taken = {item.label for item in (*before.files, *before.val_files)}
     layout, root = layout_at(path)

@@ -92,6 +92,10 @@ def doubled(network: Network) -> Network:
     return network.double()
 
 
+def predicted_in_double(network: Network, images: Tensor) -> list[Tensor]:
+    return predictions_of(network, images.double())
+
+
 def test_hard_pixels_in_parts_have_the_loss_and_the_gradients_of_the_whole(tmp_path: Path) -> None:
     """Though one part has more of them than the other."""
     data, found = scenes(), []
@@ -100,7 +104,7 @@ def test_hard_pixels_in_parts_have_the_loss_and_the_gradients_of_the_whole(tmp_p
         network = doubled(network_of(tmp_path))
         learner = learner_of(network, data, recipe, CPU)
         learner = replace(learner, weights=learner.weights.double())
-        trainer = Trainer(learner, lambda images, of=network: predictions_of(of, images.double()), None, Team())
+        trainer = Trainer(learner, partial(predicted_in_double, network), None, Team())
         found.append((learn(trainer, data, recipe, step=0, given=uneven(data)), gradients(network)))
     (whole, ours), (divided, theirs) = found
     assert divided == pytest.approx(whole, rel=1e-9)
