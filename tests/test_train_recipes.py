@@ -124,7 +124,7 @@ def test_a_papers_recipe_asks_for_its_data(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
     winner = exported(tmp_path / "winner")
     with pytest.raises(InputError, match=r"'ade20k': is for real data, but train\.yaml has 'digits'; give --data, "):
-        train(winner, recipe="ade20k", device="cpu")
+        train(winner, recipe="ade20k", image=32, steps=1, settings={"batch": 2, "train_images": 8}, device="cpu")
     (tmp_path / "mine.yaml").write_text("steps: 1\nwarmup: 0\n")
     assert train(winner, recipe=str(tmp_path / "mine.yaml"), device="cpu").steps == 1
 
