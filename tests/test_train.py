@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,31 @@ def test_finished_training_is_not_done_again(winner: Path) -> None:
     assert (winner / "run/checkpoint.pt").stat().st_mtime_ns == written
 
 
-def test_two_trainings_at_once_are_refused(winner: Path) -> None:
-    """By a lock that a killed one does not leave behind; a fine-tuning beside it may run."""
+def test_two_trainings_at_once_are_refused(winner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a lock that a killed one does not leave behind for long; a fine-tuning beside it may run."""
+    monkeypatch.setattr("hrsearch.train.PATIENCE_S", 0.5)
     (winner / "run").mkdir()
     with locked(winner / "run/.train"):
         with pytest.raises(InputError, match=r"winner/run: another training is at work on it; let it end or stop it"):
             train(winner, device="cpu")
         assert train(winner, start="scratch", steps=1, device="cpu").steps == 1
     assert train(winner, steps=1, device="cpu").steps == 1
+
+
+def test_what_a_killed_training_leaves_is_waited_for(winner: Path) -> None:
+    (winner / "run").mkdir()
+    is_held = threading.Event()
+
+    def hold() -> None:
+        with locked(winner / "run/.train"):
+            is_held.set()
+            time.sleep(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait()
+    assert train(winner, steps=1, device="cpu").steps == 1
+    holder.join()
 
 
 def test_killed_training_ends_as_an_uninterrupted_one(winner: Path, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ SAMPLED = 512  # training images kept as squares for the statistics where all ar
 RUN = "run"  # the folder of all that training writes; of a fine-tuning: with its image size behind
 METRICS, TEST = "metrics.csv", "test.json"
 LOCK = ".train"  # held by the process that writes there
+PATIENCE_S = 10.0  # with what a killed training leaves behind: processes that read its images end within seconds
 TRAINED = "trained.json"  # what an export of the best weights has to know
 RECIPE = "recipe.yaml"  # what was trained by, every key of it
 CHANGEABLE = {"patience", "tensorboard", "test", "test_scales", "test_flip", "checkpointing", "compile"}
@@ -140,13 +141,24 @@ def train(
 def _alone(out: Path, team: Team) -> Iterator[None]:
     """Two trainings at once would write over each other's checkpoints; a team writes by its first process alone."""
     with ExitStack() as stack:
+        if team.leads:
+            _lock(out, stack)
+        yield
+
+
+def _lock(out: Path, stack: ExitStack) -> None:
+    """Hold the folder's lock until the stack is left; an InputError if another training does."""
+    last = time.monotonic() + PATIENCE_S
+    while True:
         try:
-            if team.leads:
-                stack.enter_context(locked(out / LOCK, waits=False))
+            stack.enter_context(locked(out / LOCK, waits=False))
+            return
         except BlockingIOError:
+            if time.monotonic() < last:
+                time.sleep(0.2)
+                continue
             again = "let it end or stop it; the same command then goes on from its checkpoint"
             raise InputError(f"{out}: another training is at work on it; {again}") from None
-        yield
 
 
 def _trained(run: Run) -> TrainResult:
