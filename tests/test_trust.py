@@ -182,7 +182,7 @@ def test_a_likelihood_is_held_against_the_metric_after_long_training() -> None:
     assert card.metric == "mIoU"
     assert card.ceiling == pytest.approx(1)
     taus = {row.name: row.tau.value for row in (*card.proxy, *card.baselines) if row.tau}
-    assert taus["score after 300 steps"] == pytest.approx(1)
+    assert taus["likelihood after 300 steps"] == pytest.approx(1)
     assert taus["mIoU after 300 steps"] == pytest.approx(-1)
 
 

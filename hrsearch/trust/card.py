@@ -194,7 +194,7 @@ def _proxy_rows(record: Record, sample: _Sample) -> Iterator[Row]:
             continue
         part = sample.only(judged)
         told = rungs_of(part.trials[0])[rung]
-        what = "loss" if _is_by_loss(record, rung) else "score"
+        what = "loss" if _is_by_loss(record, rung) else LIKELIHOOD if told.get("metric") == LIKELIHOOD else "score"
         steps = told.get("steps", 0)
         name = f"{what} after {steps:,} steps" if steps else f"{told.get('metric')}, untrained"
         name += f" (rung {rung})" if rungs > 1 else ""
