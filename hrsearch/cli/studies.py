@@ -1,6 +1,7 @@
 """Commands about a study that has begun."""
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -168,24 +169,13 @@ def export(
     Every file is run and held against the network; one that computes something else: exit code 1.
     """
     from hrsearch.export import KEPT, ExportFailed, export_trained, is_winner
-    from hrsearch.export import export as write
-    from hrsearch.pick import passed_over
-    from hrsearch.study import read_study
-    from hrsearch.targets import on_target
-    from hrsearch.trust import to_pick_from
 
     try:
         if is_winner(Path(study)):
             _require_none(study, {"--pick": pick, "--on": on, "--storage": storage})
             folder = export_trained(Path(study), to, formats or ())
         else:
-            record = read_study(folder_at(study, storage))
-            there = on_target(record, on) if on else record
-            choice = "knee" if pick is None else pick
-            view = to_pick_from(there, choice)
-            folder = write(view, choice, to, formats or ())
-            if told := passed_over(view, choice):
-                typer.echo(f"hrsearch: {told}", err=True)
+            folder = _picked(folder_at(study, storage), "knee" if pick is None else pick, on, to, formats or ())
     except ExportFailed as error:
         typer.echo(f"hrsearch: {error}", err=True)
         raise typer.Exit(1) from None
@@ -194,6 +184,22 @@ def export(
         typer.echo(f"hrsearch: its weights do not lie in {folder_at(study, None) / 'weights'}: {KEPT}", err=True)
     found = {"folder": str(folder), "files": files}
     tell([f"wrote {folder}; train it with: hrsearch train {shlex.quote(str(folder))}"], found, as_json, quiet)
+
+
+def _picked(study: Path, choice: str, on: str | None, to: Path, formats: Sequence[str]) -> Path:
+    """Export a study's trial, and say what was passed over for it."""
+    from hrsearch.export import export as write
+    from hrsearch.pick import passed_over
+    from hrsearch.study import read_study
+    from hrsearch.targets import on_target
+    from hrsearch.trust import to_pick_from
+
+    record = read_study(study)
+    view = to_pick_from(on_target(record, on) if on else record, choice)
+    folder = write(view, choice, to, formats)
+    if told := passed_over(view, choice):
+        typer.echo(f"hrsearch: {told}", err=True)
+    return folder
 
 
 def _require_none(winner: str, options: dict[str, str | None]) -> None:

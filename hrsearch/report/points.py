@@ -9,11 +9,11 @@ from typing import Any
 
 from hrsearch.arch import Arch
 from hrsearch.grammar import yaml_of
-from hrsearch.objective import LIKELIHOOD, OBJECTIVES, Objective
+from hrsearch.objective import OBJECTIVES, Objective
 from hrsearch.pick import trained_of, value_of
 from hrsearch.report.effects import in_order
 from hrsearch.report.headline import standing_out
-from hrsearch.report.words import TITLES, arch_of, design, kinds_of, metric_of, plain, study_argument
+from hrsearch.report.words import TITLES, arch_of, design, kinds_of, metric_beside, metric_of, plain, study_argument
 from hrsearch.study import Record, Trial
 from hrsearch.targets import on_target, targets_of
 from hrsearch.trust.confirmed import confirmed
@@ -74,13 +74,11 @@ def _column(record: Record, trials: Sequence[Trial], name: str, where: str = "")
 
 def _metrics(record: Record, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     """The task's metric beside a score that is the likelihood."""
-    if metric_of(record) != LIKELIHOOD:
+    name = metric_beside(record)
+    if name is None:
         return {}
-    found = [(trial.attributes.get("score") or {}).get("metrics") or {} for trial in trials]
-    names = dict.fromkeys(name for one in found for name in one if name != LIKELIHOOD)
-    plain = {"form": "score", "best": "maximize", "limit": None}
-    values = {name: [one.get(name) for one in found] for name in names}
-    return {name: {**plain, "title": name, "label": name, "values": values[name]} for name in names}
+    values = [((trial.attributes.get("score") or {}).get("metrics") or {}).get(name) for trial in trials]
+    return {name: {"title": name, "label": name, "form": "score", "best": "maximize", "limit": None, "values": values}}
 
 
 def label_of(record: Record, name: str) -> str:

@@ -5,9 +5,8 @@ from typing import Any
 
 import yaml
 
-from hrsearch.objective import LIKELIHOOD
 from hrsearch.report.markup import Markup, element
-from hrsearch.report.words import NOTHING, duration, metric_of, plain, spelled
+from hrsearch.report.words import NOTHING, duration, metric_beside, plain, spelled
 from hrsearch.study import Record
 
 FLOPS = (
@@ -76,10 +75,8 @@ def protocol(record: Record) -> Markup:
 
 def _likelihood(record: Record) -> Iterator[str]:
     """What a score is that is not the task's metric."""
-    if metric_of(record) == LIKELIHOOD:
-        scores = (trial.attributes.get("score") or {} for trial in record.trials)
-        names = dict.fromkeys(name for score in scores for name in score.get("metrics") or {} if name != LIKELIHOOD)
-        yield LIKELY.format(spelled(list(names)) or "the task's metric")
+    if name := metric_beside(record):
+        yield LIKELY.format(name)
 
 
 def _memory(record: Record) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hrsearch.arch import Arch, Branch
-from hrsearch.objective import objective_of
+from hrsearch.objective import LIKELIHOOD, objective_of
 from hrsearch.pick import value_of
 from hrsearch.study import Record, Trial
 
@@ -68,6 +68,12 @@ def metric_of(record: Record) -> str:
     scores = (trial.attributes.get("score") or {} for trial in record.trials)
     trained = (score["metric"] for score in scores if score.get("metric") and score.get("steps", 1))
     return str(next(trained, "score"))
+
+
+def metric_beside(record: Record) -> str | None:
+    """The task's metric beside a score that is the likelihood; None where the score is the metric, or is alone."""
+    scores = [trial.attributes.get("score") or {} for trial in record.trials] if metric_of(record) == LIKELIHOOD else []
+    return next((name for score in scores for name in score.get("metrics") or {} if name != LIKELIHOOD), None)
 
 
 def arch_of(trial: Trial) -> Arch | None:
