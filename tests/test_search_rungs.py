@@ -108,6 +108,16 @@ def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
     assert early.number == 20
 
 
+def test_beside_a_likelihood_the_metric_at_a_rung_tells_what_its_loss_does_not() -> None:
+    two = Ladder(2, 3.0, LADDER.objectives, by="gain")
+    trials = [with_knobs(number, 8, 0.2, 0.3 + 0.02 * number) for number in range(10)]
+    trials += [with_knobs(10, 8, 0.2), with_knobs(11, 8, 0.2)]
+    for trial, metric in zip(trials, (*range(10), 1, 8), strict=True):  # all alike but for it
+        trial.user_attrs["rungs"][0] |= {"metric": "likelihood", "metrics": {"likelihood": 0.2, "mIoU": 0.01 * metric}}
+    told = two.expected_values(trials)
+    assert told[10][0] < 0.35 < 0.45 < told[11][0]  # .32 and .46 in truth
+
+
 def test_what_another_study_trained_is_on_the_front_beyond_which_a_gain_counts() -> None:
     two = Ladder(2, 1.0, LADDER.objectives, by="gain")
     full = [with_knobs(width, width, 0.2, 0.02 * width, flops=100 + width) for width in range(0, 20, 2)]

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hrsearch.front import best_first, best_of
-from hrsearch.objective import Objective
+from hrsearch.objective import Objective, task_metric
 from hrsearch.search.promise import EXACT, GUESSES, best_together, hits_of
 from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast, weights_of
 from hrsearch.study import is_waiting
@@ -238,9 +238,10 @@ def _choices_of(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[Any]]:
 
 
 def _rows(trials: Sequence[FrozenTrial], rung: int, choices: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """The trials with what `features` tells of them, and what a rung said."""
+    """The trials with what `features` tells of them, and what a rung said: the loss, and the task's metric, for a score
+    may be the loss in other words."""
     costs = [[trial.user_attrs[name] for name in EXACT] for trial in trials]
-    said = [(_rungs(trial)[rung]["loss"], _rungs(trial)[rung]["value"]) for trial in trials]
+    said = [(score["loss"], task_metric(score)[1]) for score in (_rungs(trial)[rung] for trial in trials)]
     archs = [trial.user_attrs["arch"] for trial in trials]
     rows = features([trial.params for trial in trials], choices, costs, archs)
     return [(*row, *one) for row, one in zip(rows, said, strict=True)]
