@@ -170,7 +170,7 @@ def searched(asked: Asked, on_event: "Callable[[Event], None]" = lambda event: N
     ending = drive(
         asked.space,
         asked.runner,
-        _judging(asked, len(data.classes), reference_ms),
+        _judging(asked, data, reference_ms),
         budget=asked.budget,
         hours=asked.hours,
         folder=asked.folder,
@@ -266,20 +266,20 @@ def _check_end(budget: int | None, hours: float | None) -> None:
         raise InputError(f"hours: more than none and finite, but got {hours:g}")
 
 
-def _judging(asked: Asked, classes: int, reference_ms: float) -> "Judging":
+def _judging(asked: Asked, data: "Dataset", reference_ms: float) -> "Judging":
     """What judges the candidates."""
     from hrsearch.cost.forecast import Forecast
     from hrsearch.evaluate import PRELOAD, Evaluate, prepare
     from hrsearch.search.driver import Judging
 
     space, runner = asked.space, asked.runner
-    evaluate = Evaluate(runner, reference_ms, space.task, space.plugins)
+    evaluate = Evaluate(runner, reference_ms, space.task, space.plugins, data.split)
     return Judging(
-        cost_counter(runner, classes),
+        cost_counter(runner, len(data.classes)),
         evaluate,
         preload=PRELOAD,
         prepare=prepare,
-        forecast=Forecast(runner.measure.image, classes),
+        forecast=Forecast(runner.measure.image, len(data.classes)),
         earlier=asked.earlier,
         # All drivers of a study scale latencies alike, by what the first of them has found.
         under=lambda attributes: replace(evaluate, reference_ms=float(attributes["reference_ms"])),

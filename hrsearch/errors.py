@@ -17,6 +17,10 @@ class NothingFits(InputError):
     code = 3
 
 
+class NothingToJudgeOn(InputError):
+    """What every candidate is judged on is gone or not what it was: the search ends, and no candidate failed."""
+
+
 class CandidateFailed(RuntimeError):
     """One candidate could not be judged (a loss that is not finite, no memory): its trial fails, the search goes on."""
 

@@ -12,6 +12,7 @@ from hrsearch.arch import by_place
 from hrsearch.build import Network, build
 from hrsearch.candidate import Candidate, Judgement, checkpoint_path, weights_path
 from hrsearch.cost import bill_of, device_of, measure, peak_memory
+from hrsearch.errors import InputError, NothingToJudgeOn
 from hrsearch.objective import OBJECTIVES, Limit, parse_limit
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import proxy_data, train_proxy
@@ -33,6 +34,7 @@ class Evaluate:
     reference_ms: float  # the reference network's time to which latencies are scaled
     task: str = "segment"
     plugins: tuple[Path, ...] = ()  # files of code that the networks need
+    split: str = ""  # hash of the data that the study began with; none: any data will do
 
     def __call__(self, candidate: Candidate) -> Judgement:
         """Memory and latency first: they are cheap, and a limit on them saves the training."""
@@ -43,7 +45,7 @@ class Evaluate:
 
     def _judged(self, candidate: Candidate) -> Judgement:
         proxy, device = proxy_of(self.runner, candidate.arch), self.runner.device
-        data = _data(self.runner.proxy, self.task)
+        data = self._data()
         torch.manual_seed(candidate.seed)
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
         known: dict[str, Any] = {}
@@ -62,6 +64,20 @@ class Evaluate:
         if candidate.rung == len(proxy.ladder) - 1:
             write_weights(weights_path(candidate.folder, candidate.number), network, data)
         return Judgement(known | {"score": asdict(score), "outcome": "trained"})
+
+    def _data(self) -> Dataset:
+        """The data, which must be what the other candidates were judged on: scores on others cannot be compared."""
+        name = self.runner.proxy.data
+        try:
+            data = _data(self.runner.proxy, self.task)
+        except InputError as error:
+            raise NothingToJudgeOn(str(error)) from None
+        if self.split and data.split != self.split:
+            raise NothingToJudgeOn(
+                f"data {name!r} has changed since the search began, and scores on it would not compare; put it back "
+                "and give the same command again, or begin a study of another --name"
+            )
+        return data
 
     def _measured(self, network: Network) -> Iterator[dict[str, Any]]:
         """Attributes that are known before training, the cheapest first; memory only where it is asked for."""

@@ -54,6 +54,7 @@ class Proxy(Section):
     train_images: Positive = 4096
     val_images: Positive = 512
     zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
+    mirrors: bool = True  # images may be flipped; false where left and right mean something: arrows, signs, text
     augment: bool = False  # as in long training on own data; else images are moved and flipped a little
     precision: Literal["fp32", "bf16"] = "fp32"
 

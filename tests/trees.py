@@ -100,10 +100,12 @@ def coco_tree(path: Path, train: int = 12, val: int = 4) -> Path:
     return path
 
 
-def write_coco(path: Path, part: str, images: list[dict[str, Any]], persons: list[dict[str, Any]]) -> None:
+def write_coco(
+    path: Path, part: str, images: list[dict[str, Any]], persons: list[dict[str, Any]], categories: Sequence[Any] = ()
+) -> None:
     (path / "annotations").mkdir(exist_ok=True)
     file = path / "annotations" / f"person_keypoints_{part}2017.json"
-    file.write_text(json.dumps({"images": images, "annotations": persons, "categories": []}))
+    file.write_text(json.dumps({"images": images, "annotations": persons, "categories": list(categories)}))
 
 
 def read_coco(path: Path, part: str = "train") -> dict[str, Any]:

@@ -35,6 +35,7 @@ COMMENTS = {
     "clip": "norm to which gradients are clipped",
     "zoom": "height, width: images are resized by it before the network sees them",
     "augment": "segment, classify, pose, none; auto: the task's for a folder of your own, none for digits",
+    "mirrors": "images may be flipped; false where left and right mean something: arrows, signs, text",
     "smoothing": "of labels to classify: the share of each that is spread over all classes",
     "balance": "a class weighs its frequency to the power of minus this",
     "precision": "fp32, bf16 or fp16",

@@ -19,7 +19,7 @@ from hrsearch.evaluate import PRELOAD, prepare
 from hrsearch.plugins import load_plugins
 from hrsearch.proxy import train_proxy
 from hrsearch.proxy.checkpoint import write_weights
-from hrsearch.proxy.data import Dataset, load_dataset
+from hrsearch.proxy.data import Dataset, is_made, load_dataset
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.proxy.zero import probe_of
 from hrsearch.registry import ZERO_COST
@@ -102,6 +102,11 @@ def retraining_of(record: Record, times: int, *, split: SplitName = "proxy", kee
     An InputError if the data is no longer that of the search: the scores could not be compared.
     """
     runner = runner_of(record)
+    if not is_made(runner.proxy.data) and not Path(runner.proxy.data).is_dir():
+        raise InputError(
+            f"data {runner.proxy.data!r} of study {record.name!r} does not lie here ({Path.cwd()}); give the command "
+            "in the folder where the search was begun"
+        )
     now, then = _looked_up(runner.proxy, record.task, "proxy").split, record.attributes.get("split")
     if then is not None and now != then:
         raise InputError(f"data {runner.proxy.data!r} is not what study {record.name!r} was searched on any more")
@@ -200,7 +205,7 @@ def _result(future: Future[Judgement]) -> Mapping[str, Any]:
 
 def _looked_up(proxy: Proxy, task: str, split: SplitName) -> Dataset:
     sizes = {"image": proxy.image, "train_images": proxy.train_images, "val_images": proxy.val_images}
-    return load_dataset(proxy.data, **sizes, task=task, split=split)
+    return load_dataset(proxy.data, **sizes, task=task, split=split).flipped_if(proxy.mirrors)
 
 
 @lru_cache(maxsize=2)

@@ -315,7 +315,7 @@ class _Session:
 
 
 def _result(future: Future[Judgement]) -> Mapping[str, Any]:
-    """What judging gave; an OSError if the worker or the engine found the disk full."""
+    """What judging gave; raises what ends the search: the disk is full, or the data has changed."""
     try:
         attributes = future.result().attributes
     except Exception as error:  # of a broken engine, too, or something that does not pickle

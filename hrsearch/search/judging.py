@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import CandidateFailed, OutOfMemory, is_disk_full
+from hrsearch.errors import CandidateFailed, NothingToJudgeOn, OutOfMemory, is_disk_full
 
 Evaluate = Callable[[Candidate], Judgement]
 
 MEMORY = "memory"  # the constraint that a candidate breaks which ran out of memory
-UNJUDGED = "unjudged"  # the outcome of a candidate whose worker found the disk full: nobody's fault, it runs again
+UNJUDGED = "unjudged"  # the outcome where the disk was full or the data had changed: nobody's fault, it runs again
 
 
 def judged(evaluate: Evaluate, candidate: Candidate) -> Judgement:
     """The judgement of `evaluate`; an exception is the judgement "failed" with its reason.
 
-    A full disk is no judgement: `raise_unjudged` makes it an OSError again in the driver.
+    A full disk and data that changed are no judgement: `raise_unjudged` makes them errors again in the driver.
     """
     try:
         return evaluate(candidate)
+    except NothingToJudgeOn as error:
+        return Judgement({"outcome": UNJUDGED, "reason": str(error)})
     except Exception as error:
         if is_disk_full(error):
             return Judgement({"outcome": UNJUDGED, "path": str(getattr(error, "filename", None) or candidate.folder)})
@@ -28,8 +30,10 @@ def judged(evaluate: Evaluate, candidate: Candidate) -> Judgement:
 
 
 def raise_unjudged(attributes: Mapping[str, Any]) -> None:
-    """Raise the OSError that kept a worker from judging, if one did."""
+    """Raise what kept a worker from judging, if anything did: an OSError or NothingToJudgeOn."""
     if attributes.get("outcome") == UNJUDGED:
+        if "reason" in attributes:
+            raise NothingToJudgeOn(attributes["reason"])
         raise OSError(errno.ENOSPC, "no room left on the disk", attributes["path"])
 
 

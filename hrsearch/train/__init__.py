@@ -202,7 +202,7 @@ def _prepared(folder: Path, out: Path, recipe: Recipe, device: torch.device, tea
             task=task,
             split="official",
             decoded=SAMPLED if how.from_files else None,
-        )
+        ).flipped_if(recipe.mirrors)
     recipe = recipe.timed(len(data.files) or len(data.train))
     trainer = _trainer(folder, out, recipe, data, device, team)
     arch: str = load_arch(folder / "arch.yaml").digest()

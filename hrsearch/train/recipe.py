@@ -50,6 +50,7 @@ class Recipe(Section):
     ohem_keep: Positive = 100_000  # and the least probable others, up to so many an image
     zoom: Zoom = (1.0, 1.0)  # height, width: images are resized by it before the network sees them
     augment: Literal["auto", "segment", "classify", "pose", "none"] = "auto"  # the task's for a folder, else none
+    mirrors: bool = True  # images may be flipped; false where left and right mean something: arrows, signs, text
     smoothing: Rate = 0.0  # of labels to classify: the share of each that is spread over all classes
     erasing: Rate = 0.0  # share of augmented images of which a part becomes noise
     rotation: Annotated[float, Field(ge=0)] = 45.0  # of augmented persons: its deviation, degrees; at most twice that
@@ -129,6 +130,7 @@ def default_recipe(proxy: Proxy, data: str) -> Recipe:
         clip=proxy.clip,
         balance=proxy.balance,
         zoom=proxy.zoom,
+        mirrors=proxy.mirrors,
         precision=proxy.precision,
         every=max(steps // 20, 1),
     )

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,10 @@ class Dataset:
     files: tuple[Item, ...] = ()  # a person's own: all training images; `train` may hold the first of them only
     val_files: tuple[Item, ...] = ()  # and those to validate on, of which `val` holds squares
 
+    def flipped_if(self, allowed: bool) -> "Dataset":
+        """The same; none of its images is flipped where that is not allowed."""
+        return replace(self, mirrors=self.mirrors and allowed)
+
     @property
     def normalisation(self) -> dict[str, list[float]]:
         """By what images are normalised, for whoever uses the network elsewhere."""
@@ -108,7 +112,10 @@ def stored(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     place = _cache() / name
     if not place.is_dir():
         _write(make, place)
-    return _read(place)
+    try:
+        return _read(place)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place}: cannot be read any more ({error}); remove it, and it is made again") from None
 
 
 def reserve(folder: Path, side: str, shape: tuple[int, ...]) -> Tensor:

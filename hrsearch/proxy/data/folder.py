@@ -18,7 +18,7 @@ from hrsearch.proxy.data.reading import NEEDED, each, mask_of, read, square_of
 from hrsearch.proxy.data.split import SplitName, digest_of, parts_of, some
 from hrsearch.registry import DATASETS
 
-READ_AS = 2  # grows when the same files are read as other images or labels: none of before is taken for one of now
+READ_AS = 3  # grows when the same files are read as other images or labels: none of before is taken for one of now
 
 
 @DATASETS.add("folder")

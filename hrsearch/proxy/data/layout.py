@@ -113,6 +113,16 @@ def pictures_in(path: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in suffixes and not file.name.startswith("."))
 
 
+def unread_below(path: Path) -> list[Wrong]:
+    """The sub-folders of a folder of images that hold images, too: they are not read, and that is told."""
+    folders = (
+        [file for file in path.iterdir() if file.is_dir() and not file.name.startswith(".")] if path.is_dir() else []
+    )
+    held = [folder for folder in sorted(folders) if any(file.suffix.lower() in SUFFIXES for file in folder.rglob("*"))]
+    said = "its images are not read; move them up into"
+    return [Wrong(f"{folder}: a sub-folder, {said} {path.name}/", "sub-folder not read") for folder in held]
+
+
 def text_of(path: Path) -> str:
     """What a text file says, with or without a mark of its order of bytes; an InputError if it is not in UTF-8."""
     try:

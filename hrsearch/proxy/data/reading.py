@@ -23,6 +23,7 @@ ROOM = 1.25  # the side of the square around a person, of its box's longer side 
 NEEDED = 64  # pixels: to see that a file is whole, a JPEG need not be decoded larger
 FINER = 2  # a JPEG is decoded at no less than so many times the side that is wanted of it
 SIDEWAYS = range(5, 9)  # EXIF's orientations that are of height for width
+SPREAD = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies a grey PNG's values of so few bits, so that they reach 255
 BACK = {  # what brings each of EXIF's orientations upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,6 +33,9 @@ BACK = {  # what brings each of EXIF's orientations upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# What Pillow raises of a file that is none, or is cut short: each of its plug-ins has its own way.
+UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
 
 Label = NDArray[np.uint8] | int | Person  # a class per pixel, a class, or the keypoints
 Thing = TypeVar("Thing")
@@ -74,6 +78,8 @@ def opened(
     `labelled` that it is stored in: that was drawn on the pixels as they lie.
     """
     with _file(path) as picture:
+        if picture.format == "TIFF":
+            picture.load()  # Pillow turns these upright itself, and then says so
         size, turned = picture.size, _orientation(picture)
         upright = size[::-1] if turned in SIDEWAYS else size
         as_stored = turned not in BACK or (labelled == size and labelled != upright)
@@ -101,7 +107,7 @@ def _file(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as picture:
             yield picture
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         if isinstance(error, Wrong):
             raise
         raise Wrong(f"{path}: cannot be read as an image ({error})") from None
@@ -113,7 +119,8 @@ def mask_of(path: Path, table: Table, classes: int | None) -> NDArray[np.uint8]:
         if mask.mode not in ("L", "P", "1"):
             said = f"{path}: a mask has one channel of class indices 0 to 255, but this one is {mask.mode}"
             raise Wrong(said, "mask of colours")
-        values = np.asarray(mask).astype(np.uint8)
+        spread = SPREAD.get(mask.tile[0][3], 1) if mask.tile else 1
+        values = np.asarray(mask).astype(np.uint8) // spread
     # The indices themselves: a palette's colours are only for the eye, and bilevel masks hold 0 and 1.
     found = np.array(table, dtype=np.int16)[values] if table else values.astype(np.int16)
     outside = (found < 0) | ((found >= classes) & (found != IGNORE)) if classes is not None else found < 0
@@ -169,11 +176,12 @@ def posed(
 
     A keypoint counts if it is labelled, occluded or not, and lies in the square; the third number is 1 then, else 0.
     """
-    shrunk = picture.width / person.size[0]  # the picture may have been decoded smaller than it lies
-    smaller = max(int(reach * shrunk / side), 1)
+    # The picture may have been decoded smaller than it lies.
+    scale = np.array([picture.width / person.size[0], picture.height / person.size[1]])
+    smaller = max(int(reach * scale[0] / side), 1)
     if smaller > 1:
-        picture = picture.reduce(smaller)
-    scale = (picture.width / person.size[0], picture.height / person.size[1])
+        picture = picture.reduce(smaller)  # whose size is rounded up: its last pixels stand for fewer
+        scale /= smaller
     # From a pixel of the square to one of the image: out of the middle, turned, scaled, to the centre.
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * reach / side
     back = np.diag(scale) @ matrix
@@ -184,7 +192,7 @@ def posed(
     )
     places = (person.points[:, :2] - np.array(centre)) @ np.linalg.inv(matrix).T + side / 2
     inside = ((places >= 0) & (places <= side)).all(axis=1) & (person.points[:, 2] > 0)
-    points = np.concatenate([places * inside[:, None], inside[:, None]], axis=1).astype(np.float32)
+    points = np.concatenate([np.where(inside[:, None], places, 0), inside[:, None]], axis=1).astype(np.float32)
     return tensor_of(pixels), torch.from_numpy(points)
 
 

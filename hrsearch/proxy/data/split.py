@@ -73,7 +73,7 @@ def digest_of(what: object, root: Path, train: Sequence[Item], val: Sequence[Ite
             for file in files_of(item):
                 try:
                     facts = file.stat()
-                except FileNotFoundError:  # a link to nothing: whoever reads it says so
+                except OSError:  # a link to nothing, or to itself: whoever reads it says so
                     continue
                 when = f" {facts.st_mtime_ns}" if times else ""
                 content.update(f"{file.relative_to(root).as_posix()} {facts.st_size}{when}\n".encode(*ANY))

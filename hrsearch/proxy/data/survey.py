@@ -162,7 +162,7 @@ def _things(layout: Layout) -> str:
 
 
 def _shares(found: Survey) -> list[str]:
-    if found.seen:
+    if found.layout.task == "pose":
         return []
     of = {"segment": "pixels", "classify": "images"}[found.layout.task]
     total = sum(found.counts.values()) + found.ignored

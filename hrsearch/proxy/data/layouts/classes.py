@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import FORMATS, SUFFIXES, Item, Layout, Part, Wrong, pictures_in
+from hrsearch.proxy.data.layout import FORMATS, SUFFIXES, Item, Layout, Part, Wrong, pictures_in, unread_below
 
 
 def _root(path: Path) -> Path | None:
@@ -47,6 +47,7 @@ def _part(root: Path, part: str) -> Part:
     for label, name in enumerate(names):
         files = pictures_in(top / name) if (top / name).is_dir() else []
         items += [Item(file, label) for file in files]
+        wrong += unread_below(top / name) if files else []
         if not files:
             wrong.append(Wrong(f"{top / name}: holds no image ({FORMATS})", "class without images"))
         if len(files) == 1 and top == root:

@@ -42,14 +42,19 @@ def _read(path: Path, changed: int, size: int) -> Part:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         images = {int(image["id"]): image for image in content["images"]}
+        others = _others(path, content.get("categories") or [])
         annotations = sorted(content["annotations"], key=lambda annotation: int(annotation["id"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"[:200]
         raise InputError(f"{path}: cannot be read as COCO's JSON of images and annotations ({what})") from None
     folder = _images(path)
-    there = {file.name for file in folder.iterdir()}
+    there = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
     items, wrong = [], []
     for annotation in annotations:
+        if annotation.get("category_id") in others:
+            continue
         try:
             item = _item(path, folder, there, images, annotation)
         except Wrong as error:
@@ -57,6 +62,24 @@ def _read(path: Path, changed: int, size: int) -> Part:
             continue
         items += [item] if item else []
     return Part(tuple(items), tuple(wrong))
+
+
+def _others(path: Path, categories: list[dict[str, Any]]) -> set[Any]:
+    """The numbers of the categories that are no persons; an InputError where that is all of them."""
+    persons = [one for one in categories if _is_person(one, alone=len(categories) == 1)]
+    if categories and not persons:
+        named = "; ".join(
+            f"{one.get('name')}: {', '.join(map(str, one.get('keypoints') or ['none']))}" for one in categories
+        )
+        said = f"{path}: read are persons with COCO's keypoints ({', '.join(KEYPOINTS)}), but here is {named[:200]}"
+        raise InputError(said)
+    return {one["id"] for one in categories if one not in persons}
+
+
+def _is_person(category: dict[str, Any], *, alone: bool) -> bool:
+    """By the names of its keypoints, or its own where it names none; what is alone need not say that it is one."""
+    named = tuple(str(name).lower().replace(" ", "_") for name in category.get("keypoints") or ())
+    return named == KEYPOINTS or (not named and (alone or category.get("name") == "person"))
 
 
 def _images(path: Path) -> Path:

@@ -4,7 +4,17 @@ from collections import Counter
 from pathlib import Path
 
 from hrsearch.errors import InputError
-from hrsearch.proxy.data.layout import FORMATS, Layout, Part, paired, pictures_in, root_with, table_of, text_of
+from hrsearch.proxy.data.layout import (
+    FORMATS,
+    Layout,
+    Part,
+    paired,
+    pictures_in,
+    root_with,
+    table_of,
+    text_of,
+    unread_below,
+)
 
 NAMES = "classes.txt"  # optional: the classes by name, one a line
 
@@ -18,7 +28,8 @@ def _part(root: Path, part: str) -> Part:
     table = table_of({value: value for value in range(len(classes))}) if classes else ()
     images = [(file.stem, file) for file in pictures_in(root / "images")]
     masks = {file.stem: (file, table) for file in pictures_in(root / "masks", (".png",))}
-    return paired(images, masks)
+    found = paired(images, masks)
+    return Part(found.items, (*found.wrong, *(unread_below(root / "images") if images else ())))
 
 
 def _classes(root: Path) -> tuple[str, ...] | None:

@@ -32,7 +32,9 @@ def _part(root: Path, part: str) -> Part:
     items, wrong = [], []
     for name in sorted(set(text_of(path).split())):
         image, mask = root / "JPEGImages" / f"{name}.jpg", root / "SegmentationClassContext" / f"{name}.png"
-        if not image.is_file():
+        if Path(name).name != name:
+            wrong.append(Wrong(f"{path}: lists {name!r}, which is no file's name alone", "name outside"))
+        elif not image.is_file():
             wrong.append(Wrong(f"{path}: lists {name}, but there is no {image}", "image missing"))
         elif not mask.is_file():
             wrong.append(Wrong(f"{image}: has no mask", "image without mask"))
