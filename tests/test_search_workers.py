@@ -14,7 +14,8 @@ from toy_search import SPACE, Toy, judgement, rows_of, rungs_called, search
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import CandidateFailed, NothingFits
 from hrsearch.registry import WORKERS
-from hrsearch.search import claims
+from hrsearch.search import claims, driver
+from hrsearch.search.clock import Clock
 from hrsearch.search.engines.setup import Setup
 from hrsearch.search.proposals import Proposal, propose
 from hrsearch.study import read_study
@@ -108,6 +109,43 @@ def test_a_candidate_that_is_trained_in_the_end_ends_a_row_of_refusals(
     states = [trial.state for trial in read_study(tmp_path / "many").trials]
     assert (states.count("trained"), states[8]) == (1, "trained")
     assert len(states[9:]) >= 15
+
+
+@pytest.fixture
+def up(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """The hours are spent once every worker that finds a candidate has one; set from then on."""
+    looks, is_up = count(), Event()
+
+    def looked(clock: Clock) -> bool:
+        if next(looks):
+            is_up.set()
+        return is_up.is_set()
+
+    monkeypatch.setattr(Clock, "is_up", property(looked))
+    monkeypatch.setattr(driver, "POLL_S", 0.01)
+    return is_up
+
+
+def test_what_still_ran_when_the_hours_were_spent_is_counted(tmp_path: Path, many: dict[str, Any], up: Event) -> None:
+    def judged(candidate: Candidate) -> Judgement:
+        up.wait(10.0)
+        return judgement(candidate)
+
+    said = search(tmp_path / "many", None, judged, LAWFUL, sampler="random", engine=many | {"workers": 3}, hours=1)
+    assert said == "the hours are spent; 3 candidates are done: 3 trained, 0 failed, 0 refused"
+
+
+def test_the_hours_end_a_search_whose_space_is_exhausted(tmp_path: Path, many: dict[str, Any], up: Event) -> None:
+    """What waits at a rung goes on waiting, as in a space that holds more."""
+    tiny = LAWFUL.replace("lift: [false, true]", "lift: [false]").replace("width2: [8, 16, 32, 64]", "width2: [8]")
+
+    def judged(candidate: Candidate) -> Judgement:
+        up.wait(10.0)
+        return judgement(candidate)
+
+    said = search(tmp_path / "many", None, judged, tiny, sampler="random", engine=many, hours=1, rungs=(10,))
+    assert said.startswith("the space seems to hold no network besides the 12 already drawn")
+    assert {trial.state for trial in read_study(tmp_path / "many").trials} == {"waiting"}
 
 
 def test_many_workers_are_fed_at_once_within_the_budget(

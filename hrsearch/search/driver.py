@@ -38,6 +38,7 @@ from hrsearch.study import Trial, trial_of
 
 USUAL = 200  # candidates that a sampler reckons with where only the hours end a search
 POLL_S = 1.0  # how often a driver looks what other drivers of its study have done
+SPENT = Ending("the hours are spent")
 MOST_FAILED = 20  # candidates that fail in a row, none having been trained meanwhile, after which a session gives up
 
 
@@ -158,7 +159,7 @@ class _Session:
         except BaseException as error:
             self._give_back(error)
             raise
-        end = vain(self._claims.end or Ending(self._finished()), self._ledger.trials())
+        end = vain(self._ending(), self._ledger.trials())
         self._ledger.set(is_exhausted=end.is_exhausted)
         if end.error:
             raise end.error(end.message)
@@ -167,8 +168,8 @@ class _Session:
     def _search(self, clock: Clock) -> None:
         while True:
             clock.tick()
-            if clock.is_up and not self._claims.end:
-                self._claims.end = Ending(f"the hours are spent; {self._finished()}")
+            if clock.is_up and not self._claims.is_late:  # a space that is exhausted may have much waiting at its rungs
+                self._claims.end = self._claims.end or SPENT
                 self._claims.is_late = True
             with self._ledger.at_once():
                 self._fill()
@@ -309,6 +310,11 @@ class _Session:
 
     def _counts(self) -> Counts:
         return counts_of(self._ledger.trials(), self._plan.budget)
+
+    def _ending(self) -> Ending:
+        """Why it ended, with the counts of now: when the hours were spent, workers still ran."""
+        end = self._claims.end or Ending(self._finished())
+        return Ending(f"{end.message}; {self._finished()}") if end is SPENT else end
 
     def _finished(self) -> str:
         return words_of(self._counts(), has_rungs=self._plan.how.ladder is not None)
