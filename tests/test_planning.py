@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from toy_search import SPACE, Toy, search
 
 from hrsearch import api, planning
 from hrsearch.api import cost_counter
+from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.planning import Forecast, Sample, Timed, _at, _drawn, lines_of, steps_of
@@ -25,7 +27,7 @@ from hrsearch.proxy.data.dataset import Split
 from hrsearch.proxy.feed import batches
 from hrsearch.runner import Proxy, Runner, load_runner
 from hrsearch.search.clock import PREFIX, covered
-from hrsearch.search.remaining import is_over, seconds_left
+from hrsearch.search.remaining import is_over, searched_seconds, seconds_left
 from hrsearch.space import load_arch, load_space
 from hrsearch.study import Record, Trial, read_study
 
@@ -76,6 +78,17 @@ def test_what_waits_at_a_rung_goes_on_waiting_when_the_hours_are_spent(tmp_path:
     assert is_over(read_study(tmp_path))
     search(tmp_path, 12, hours=1, sampler="random", rungs=(10, 30))
     assert {trial.state for trial in judged(tmp_path)} == {"stopped", "trained"}
+
+
+def test_hours_that_ctrl_c_ends_count(tmp_path: Path) -> None:
+    def stopped(candidate: Candidate) -> Judgement:
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path, None, stopped, hours=1, sampler="random")
+    assert searched_seconds(read_study(tmp_path)) >= 0.2
 
 
 def test_a_search_needs_an_end(tmp_path: Path) -> None:

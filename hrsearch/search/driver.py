@@ -157,6 +157,8 @@ class _Session:
                 self._search(clock)
             clock.tick(at_once=True)
         except BaseException as error:
+            with suppress(Exception):  # the time up to here was searched; inline, hours may not be noted yet
+                clock.tick(at_once=True)
             self._give_back(error)
             raise
         end = vain(self._ending(), self._ledger.trials())
