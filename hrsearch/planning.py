@@ -23,7 +23,7 @@ from hrsearch.proxy.learning import learn, learner_of, validate
 from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Setup, Workers
-from hrsearch.search.judging import judged
+from hrsearch.search.judging import judged, result_of
 from hrsearch.space import Space
 
 DRAWS = 200
@@ -235,7 +235,7 @@ def _timed(sample: Sample, engine: Workers, evaluate: Trying, copies: int) -> Ti
     """So many copies of the sample at once, so that it finds the machine as busy as a search makes it."""
     candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path())
     futures = [engine.submit(judged, evaluate, candidate) for _ in range(copies)]
-    known = [future.result().attributes for future in futures]
+    known = [result_of(future) for future in futures]
     failure = next((one["reason"] for one in known if "reason" in one), None)
     if failure:
         raise InputError(f"the {sample.name} candidate ({sample.arch.digest()}) failed: {failure}")

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from toy_search import SPACE, Toy, search
 from hrsearch import api, planning
 from hrsearch.api import cost_counter
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import InputError
+from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.planning import Forecast, Sample, Timed, _at, _drawn, lines_of, steps_of
 from hrsearch.proxy.data.dataset import Split
@@ -28,7 +29,7 @@ from hrsearch.proxy.feed import batches
 from hrsearch.runner import Proxy, Runner, load_runner
 from hrsearch.search.clock import PREFIX, covered
 from hrsearch.search.remaining import is_over, searched_seconds, seconds_left
-from hrsearch.space import load_arch, load_space
+from hrsearch.space import Space, load_arch, load_space
 from hrsearch.study import Record, Trial, read_study
 
 RUNNER = """
@@ -252,6 +253,45 @@ def test_what_is_not_here_is_told_before_anything_is_made(
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert message in done.stderr
     assert not (tmp_path / "studies").exists()
+
+
+class Deadly(ThreadPoolExecutor):
+    """Workers that die, like those of an engine, of networks with these digests."""
+
+    workers = 2
+
+    def __init__(self, *digests: str) -> None:
+        super().__init__(self.workers)
+        self._digests = digests
+
+    def submit(self, function: Any, /, *call: Any, **how: Any) -> Future[Any]:
+        if call[-1].digest not in self._digests:
+            return super().submit(function, *call, **how)
+        dead: Future[Any] = Future()
+        dead.set_exception(CandidateFailed("worker was killed by signal 9 (out of memory?)"))
+        return dead
+
+
+def test_plan_says_of_which_candidate_a_worker_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published network of which it dies takes no time, as in a search."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "DRAWS", 3)
+    (tmp_path / "net.yaml").write_text(yaml_of(load_space("hirivit").sample(0)[1], "segment"))
+    space = Space.parse(SPACE.replace("knobs:", "known: [net.yaml]\nknobs:"), tmp_path / "space.yaml")
+    runner, count = Runner(), cost_counter(Runner(), 7)
+    published, largest = space.known[0][1].digest(), _drawn(space, runner, count)[0][-1][0].digest()
+
+    def planned(*deadly: str) -> Forecast:
+        monkeypatch.setattr(planning, "engine_of", lambda *asked: Deadly(*deadly))
+        return planning.forecast(space, runner, timed, count, budget=3, hours=None)  # type: ignore[arg-type]
+
+    def timed(candidate: Candidate) -> Judgement:
+        return Judgement({"once": 1.0, "step": 0.1})
+
+    assert len(planned().published) == 1
+    assert planned(published).published == ()
+    with pytest.raises(InputError, match=rf"^the large candidate \({largest}\) failed: worker was killed by signal 9"):
+        planned(largest)
 
 
 def test_plan_leaves_nothing_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Prepare, Setup, Workers
 from hrsearch.search.foresight import Forecast
 from hrsearch.search.interruption import Interruption
-from hrsearch.search.judging import Evaluate, failed_by, judged, raise_unjudged
+from hrsearch.search.judging import Evaluate, judged, result_of
 from hrsearch.search.leases import Leases
 from hrsearch.search.ledger import Ledger, open_ledger
 from hrsearch.search.proposals import How
@@ -234,7 +234,7 @@ class _Session:
         Who sleeps past a lease has been taken for dead: another judges the trial since, or has sent it on.
         """
         flight = self._flights[future]
-        attributes = _result(future)
+        attributes = result_of(future)
         with self._ledger.exclusive():
             stored = self._ledger.trial(flight.number)
             known = stored.user_attrs
@@ -320,18 +320,6 @@ class _Session:
 
     def _finished(self) -> str:
         return words_of(self._counts(), has_rungs=self._plan.how.ladder is not None)
-
-
-def _result(future: Future[Judgement]) -> Mapping[str, Any]:
-    """What judging gave; raises what ends the search: the disk is full, or the data has changed."""
-    try:
-        attributes = future.result().attributes
-    except Exception as error:  # of a broken engine, too, or something that does not pickle
-        if is_disk_full(error):
-            raise
-        return failed_by(error).attributes
-    raise_unjudged(attributes)
-    return attributes
 
 
 def _attributes(space: Space, runner: Runner) -> dict[str, Any]:

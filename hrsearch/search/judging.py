@@ -3,6 +3,7 @@
 import errno
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from hrsearch.candidate import Candidate, Judgement
@@ -27,6 +28,18 @@ def judged(evaluate: Evaluate, candidate: Candidate) -> Judgement:
         if is_disk_full(error):
             return Judgement({"outcome": UNJUDGED, "path": str(getattr(error, "filename", None) or candidate.folder)})
         return failed_by(error, traceback.format_exc()[-4000:])
+
+
+def result_of(future: Future[Judgement]) -> Mapping[str, Any]:
+    """What judging gave; raises what ends a search: the disk is full, or the data has changed."""
+    try:
+        attributes = future.result().attributes
+    except Exception as error:  # of a broken engine, too, or something that does not pickle
+        if is_disk_full(error):
+            raise
+        return failed_by(error).attributes
+    raise_unjudged(attributes)
+    return attributes
 
 
 def raise_unjudged(attributes: Mapping[str, Any]) -> None:
