@@ -16,7 +16,7 @@ from hrsearch.arch import Arch, by_place
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.cost import bill_of, cost
-from hrsearch.cost.forecast import Forecast, described
+from hrsearch.cost.forecast import Described, Forecast, described
 from hrsearch.search.driver import Judging, drive
 from hrsearch.search.foresight import Foresight
 from hrsearch.space import Space, load_arch, load_space
@@ -90,6 +90,11 @@ def test_forecast_learns_a_made_up_machine() -> None:
     errors = [abs((forecast.expect(arch) or math.nan) / sum(made_up_ms(arch)) - 1) for arch in archs[16:]]
     assert statistics.median(errors) < 0.05
     assert max(errors) < 0.2
+
+
+def test_options_of_a_plugin_may_be_negative() -> None:
+    part = Described("mine", "mine", flops=0, elements=0, options=(-1.0, -3.0, 3.0))
+    assert part.features() == [1.0, 0.0, 0.0, -math.log(2), -math.log(4), math.log(4)]
 
 
 def test_forecast_corrects_its_own_bias() -> None:

@@ -33,7 +33,12 @@ class Described:
 
     def features(self) -> list[float]:
         """What its time is estimated from."""
-        return [1.0, *(math.log(value + 1) for value in (self.flops, self.elements, *self.options))]
+        return [1.0, *(_log(value) for value in (self.flops, self.elements, *self.options))]
+
+
+def _log(value: float) -> float:
+    """The logarithm of one more; of a plug-in's option that is negative, that of its size, negated."""
+    return math.copysign(math.log(abs(value) + 1), value)
 
 
 def described(arch: Arch, image: tuple[int, int], classes: int) -> Iterator[Described]:
