@@ -1,5 +1,6 @@
 """What other studies have judged is taken over; the control arm; draws that are weighed."""
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from toy_search import SPACE, calls_of, judgement, rows_of, search
 
 from hrsearch.candidate import Candidate, Judgement, seed_of, weights_path
 from hrsearch.errors import InputError, NothingFits
-from hrsearch.search import proposals
+from hrsearch.search import claims, proposals
 from hrsearch.study import read_study
 
 SAME = {"protocol": "p", "split": "s", "reference_ms": 10.0, "machine": {"processor": "toy"}}
@@ -39,6 +40,33 @@ def test_what_another_study_trained_is_taken_over_and_counts(earlier: Path, tmp_
     assert len(calls_of(tmp_path / "new")) == 2
     digests = [trial.attributes["digest"] for trial in new.trained]
     assert len(set(digests)) == 10
+
+
+def test_weights_are_whole_wherever_their_copying_was_cut(
+    earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver that copies dies, as far as its study can tell; another one goes on."""
+    for trial in read_study(earlier).trained:
+        weights_path(earlier, trial.number).parent.mkdir(exist_ok=True)
+        weights_path(earlier, trial.number).write_bytes(b"weights")
+
+    def cut(source: Path, target: Path) -> None:
+        target.write_bytes(b"wei")
+        raise KeyboardInterrupt
+
+    told: dict[str, Any] = {"attributes": SAME, "earlier": [earlier]}
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", cut)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "new", 8, **told)
+    assert not weights_path(tmp_path / "new", 0).exists()
+    monkeypatch.setattr(claims, "is_lost", lambda *of: True)
+    assert search(tmp_path / "new", 8, **told).startswith("8 of 8")
+    copied = {trial.number for trial in read_study(tmp_path / "new").trained}
+    assert {path.name for path in weights_path(tmp_path / "new", 0).parent.iterdir()} == {
+        weights_path(tmp_path / "new", number).name for number in copied
+    }
+    assert {path.read_bytes() for path in weights_path(tmp_path / "new", 0).parent.iterdir()} == {b"weights"}
 
 
 def test_of_a_chain_of_studies_the_first_is_named_and_the_same_call_adds_nothing(earlier: Path, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class Claims:
             unfinished = [trial for trial in trials if runs(trial)]
             for trial in unfinished:
                 if self._has_ended(trial) and self._is_lost(trial):  # its driver died before it could tell
+                    self._keep_weights(trial)
                     return self._ledger.finish(trial.number, self._end_of(trial))
             taken = _spent(trials) + sum(map(_is_fresh, self.active(unfinished)))
             room = MOST_AT_ONCE if self._plan.budget is None else self._plan.budget - taken
@@ -248,9 +249,16 @@ class Claims:
     def _added(self, entry: Entry, arch: Arch) -> FrozenTrial:
         trial = self._ledger.add(self._judged_by_cost(entry, arch))
         if trial.state == TrialState.RUNNING and "outcome" in trial.user_attrs:  # another study has judged it
-            self._plan.earlier[trial.user_attrs["digest"]].keep_weights(weights_path(self._ledger.folder, trial.number))
+            self._keep_weights(trial)
             return self._ledger.finish(trial.number, {})
         return trial
+
+    def _keep_weights(self, trial: FrozenTrial) -> None:
+        """Copy the weights of a trial that was taken over from another study."""
+        known = trial.user_attrs
+        source = self._plan.earlier.get(known["digest"])
+        if source and source.attributes["copied_from"] == known.get("copied_from"):
+            source.keep_weights(weights_path(self._ledger.folder, trial.number))
 
     def _judged_by_cost(self, entry: Entry, arch: Arch) -> FrozenTrial:
         """The trial, running and ours, with its exact costs; or refused for them."""

@@ -30,10 +30,15 @@ class Evaluation:
     weights: Path
 
     def keep_weights(self, path: Path) -> None:
-        """Copy its weights, where they were kept."""
+        """Copy its weights, where they were kept: no death leaves half of them."""
         if self.weights.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.weights, path)
+            aside = path.with_name(f".{path.name}.partial")
+            try:
+                shutil.copyfile(self.weights, aside)
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
 
 
 def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) -> dict[str, Evaluation]:
