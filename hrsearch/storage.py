@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -111,7 +111,21 @@ def storage_of(folder: Path, *, begins: bool = True) -> BaseStorage:
     pointer = pointer_of(folder)
     if pointer:
         return _database(pointer.url, begins=begins).storage
-    return JournalStorage(JournalFileBackend(str(folder.resolve() / JOURNAL)))
+    return in_journal(folder, JournalFileBackend(str(folder.resolve() / JOURNAL)))
+
+
+def in_journal(folder: Path, journal: BaseJournalBackend) -> BaseStorage:
+    """The storage in the journal of `folder`; an InputError where that is damaged."""
+    try:
+        return JournalStorage(journal)
+    except (ValueError, KeyError, TypeError, AssertionError):  # of a line that is no JSON, or no operation of Optuna's
+        raise foreign(folder) from None
+
+
+def foreign(folder: Path) -> InputError:
+    """What is told of a study that does not say what every study of ours says."""
+    what = f"{folder}: holds a study of another program, or a damaged one"
+    return InputError(f"{what}; put a copy of it back, or start another study with --name")
 
 
 def holds_study(folder: Path) -> bool:

@@ -54,8 +54,10 @@ import pandas as pd
 from hrsearch.errors import InputError, suggestion
 from hrsearch.front import not_surely_dominated
 from hrsearch.objective import Limit, Objective, objective_of, parse_limit
-from hrsearch.storage import holds_study, name_in, reaching, storage_of
+from hrsearch.storage import foreign, holds_study, name_in, reaching, storage_of
 
+SAID = {"objectives", "limits", "runner"}  # attributes without which a study is none of ours
+UNBEGUN = "its study has not begun; run the search again"
 State = Literal["trained", "stopped", "refused", "failed", "waiting", "running"]
 
 
@@ -165,9 +167,11 @@ def read_study(folder: Path) -> Record:
     with reaching(folder):
         name = name_in(folder, storage)
         if name is None:
-            raise InputError(f"{folder}: its study has not begun; run the search again")
+            raise InputError(f"{folder}: {UNBEGUN}")
         study = optuna.load_study(study_name=name, storage=storage)
         attributes, stored = study.user_attrs, study.get_trials(deepcopy=False)
+    if not attributes.keys() >= SAID:
+        raise foreign(folder) if stored else InputError(f"{folder}: {UNBEGUN}")
     objectives = tuple(objective_of(name) for name in attributes["objectives"])
     trials = tuple(trial_of(trial, objectives) for trial in stored)
     return Record(name, folder, attributes, trials)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from optuna.storages import JournalStorage
 from toy_search import SPACE, Toy, calls_of, cost_of, search, states_of
 
 import hrsearch
+from hrsearch.errors import InputError
 from hrsearch.objective import OBJECTIVES
 from hrsearch.search.journal import StudyFile, mend
 from hrsearch.search.leases import LEASE_S, Leases, is_lost, new_owner
@@ -69,6 +71,7 @@ def test_writers_do_not_mix(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
+from hrsearch.errors import InputError
 from hrsearch.objective import OBJECTIVES
 from hrsearch.search.journal import StudyFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -191,6 +194,42 @@ def test_a_study_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> Non
         search(folder, 0)
         assert read_study(folder).attributes["space"] == SPACE
     assert not (folder / "study.new").exists()
+
+
+def test_a_journal_that_ends_before_its_study_is_made_again(tmp_path: Path) -> None:
+    """As a copy of it may that was broken off; it has no trials yet."""
+    folder = tmp_path / "toy"
+    search(folder, 0)
+    whole = (folder / "study.journal").read_bytes().splitlines(keepends=True)
+    complete = next(index for index, line in enumerate(whole) if b"metric_names" in line)
+    for kept in range(complete):
+        (folder / "study.journal").write_bytes(b"".join(whole[:kept]) + whole[kept][:20])
+        with suppress(InputError):  # that it has not begun, where it does not say enough yet to be read
+            read_study(folder)
+        search(folder, 0)
+        assert read_study(folder).attributes["space"] == SPACE
+    assert search(folder, 2).startswith("2 of 2")
+
+
+@pytest.mark.parametrize("harm", ["foreign", "no JSON", "no operation", "no header"])
+def test_a_damaged_study_and_one_of_another_program_are_one_line(harm: str, tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    search(folder, 1)
+    lines = (folder / "study.journal").read_bytes().splitlines(keepends=True)
+    heads = [index for index, line in enumerate(lines) if b'"op_code":2' in line]
+    if harm == "foreign":
+        (folder / "study.journal").unlink()
+        optuna.create_study(study_name="toy", storage=storage_of(folder)).ask()
+    elif harm == "no header":
+        (folder / "study.journal").write_bytes(b"".join(line for n, line in enumerate(lines) if n not in heads))
+    else:
+        lines[heads[3]] = bytes(50) + b"\n" if harm == "no JSON" else b"{}\n"
+        (folder / "study.journal").write_bytes(b"".join(lines))
+    before = (folder / "study.journal").read_bytes()
+    for called in (lambda: read_study(folder), lambda: search(folder, 2)):
+        with pytest.raises(InputError, match=r"toy: holds a study of another program, or a damaged one; [^\n]*--name$"):
+            called()
+    assert (folder / "study.journal").read_bytes() == before
 
 
 def test_optuna_reads_and_goes_on_with_a_study(tmp_path: Path) -> None:

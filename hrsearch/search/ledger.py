@@ -17,9 +17,11 @@ from hrsearch.errors import InputError
 from hrsearch.objective import Objective
 from hrsearch.search.journal import StudyFile
 from hrsearch.search.verdict import told
-from hrsearch.storage import JOURNAL, exclusive, name_in, pointer_of, reaching, storage_of
+from hrsearch.storage import JOURNAL, exclusive, foreign, in_journal, name_in, pointer_of, reaching, storage_of
+from hrsearch.study import SAID, UNBEGUN
 
 MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol")
+CREATES = b'"op_code":4'  # of a line of a journal that makes a trial
 DATA = "runner.proxy.data"
 
 
@@ -123,10 +125,12 @@ def open_ledger(folder: Path, objectives: Sequence[Objective], attributes: Mappi
     with exclusive(folder):
         if pointer_of(folder):
             _make_in_database(folder, objectives, asked)
-        elif not (folder / JOURNAL).is_file() or not (folder / JOURNAL).stat().st_size:
+        elif not _has_begun(folder / JOURNAL):
             _make(folder / JOURNAL, objectives, asked)
     storage, name, file = _written(folder)
     ledger = Ledger(folder, storage, name, objectives, file)
+    if SAID & asked.keys() - ledger.attributes.keys():
+        raise foreign(folder)
     _check_agreement(folder, ledger.attributes, asked)
     return ledger
 
@@ -151,11 +155,19 @@ def noting(folder: Path) -> Callable[[Mapping[str, Any]], None]:
 def _written(folder: Path) -> tuple[BaseStorage, str, StudyFile | None]:
     """The storage of a study that has begun, as one to write to, the study's name in it, and its file if it has one."""
     file = None if pointer_of(folder) else StudyFile(folder / JOURNAL)
-    storage = JournalStorage(file) if file else storage_of(folder)
+    storage = in_journal(folder, file) if file else storage_of(folder)
     name = name_in(folder, storage)
     if name is None:
-        raise InputError(f"{folder}: its study has not begun; run the search again")
+        raise InputError(f"{folder}: {UNBEGUN}")
     return storage, name, file
+
+
+def _has_begun(journal: Path) -> bool:
+    """Whether a new study is complete there, or has trials: one that was cut before that is made again."""
+    if not journal.is_file():
+        return False
+    with journal.open("rb") as lines:
+        return any(b'"study:metric_names"' in line or CREATES in line for line in lines)
 
 
 def _make(journal: Path, objectives: Sequence[Objective], attributes: Mapping[str, Any]) -> None:
