@@ -30,7 +30,8 @@ knobs that the drawn network reads. What else is known of it stands in its user 
 | owner, lease | the driver that runs it, and the time (seconds since the epoch) until which that holds; 0: given back |
 | losses | how many drivers died while they ran it |
 
-and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugins` (files of code),
+and of the study itself: `space` (the YAML's text), `space_path`, `task`, `plugins` (files of code), `code` (their names
+with hashes of them), `known` (the published networks' digests, by name),
 `classes`, `runner` (the resolved runner; its data is where the last session found it),
 `objectives`, `limits`, `seed`, `protocol` (digest of everything a score or latency depends on), `split` (hash of the
 data; of a person's: names and sizes of the files on either side), `reference_ms` (the reference network's time to which

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import toy_search
 from inside import inside
-from toy_search import judgement, search
+from toy_search import judgement, runner_of, search
 
 from hrsearch import planning
 from hrsearch.build import build
@@ -20,6 +21,7 @@ from hrsearch.errors import InputError
 from hrsearch.grammar import yaml_of
 from hrsearch.plugins import load_plugins
 from hrsearch.registry import BLOCKS, WORKERS
+from hrsearch.search.driver import Judging, drive
 from hrsearch.space import Space, load_arch, load_space
 
 PLUGIN = Path(__file__).parent / "plugin_block.py"
@@ -121,6 +123,31 @@ def test_an_engine_of_a_plugin_judges_candidates(tmp_path: Path, monkeypatch: py
     code += "; print(runner_of(read_study(Path('study'))).engine.kind)"
     told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert told.stdout == "threads\n", told.stderr
+
+
+def test_a_study_goes_on_with_the_code_that_it_began_with(home: Path) -> None:
+    """And is taken over by studies with that code alone; one of an older program says nothing of it."""
+
+    def begun(name: str, budget: int, earlier: Sequence[str] = ()) -> str:
+        space, runner = load_space(home / "space.yaml"), runner_of(sampler="random")
+        judging = Judging(toy_search.cost_of, toy_search.Toy(), earlier=[home / each for each in earlier])
+        return drive(space, runner, judging, budget=budget, folder=home / name, attributes={})
+
+    begun("one", 2)
+    (home / PLUGIN.name).write_text(PLUGIN.read_text() + "# changed\n")
+    changed = r"the code of its plug-in plugin_block\.py is not what it was;"
+    with pytest.raises(InputError, match=rf"^.*one: {changed} put it back, or start another study with --name$"):
+        begun("one", 3)
+    with pytest.raises(InputError, match=rf"^--warm-start .*one: {changed} leave it out$"):
+        begun("two", 2, ["one"])
+    (home / PLUGIN.name).write_text(PLUGIN.read_text())
+    assert begun("one", 3).startswith("3 of 3")
+    journal = home / "one" / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"user_attr":{"code":' not in line))
+    (home / PLUGIN.name).write_text(PLUGIN.read_text() + "# changed\n")
+    assert begun("one", 4).startswith("4 of 4")
+    assert begun("two", 4, ["one"]).startswith("4 of 4")
 
 
 def test_what_a_plugin_breaks_is_told(home: Path) -> None:

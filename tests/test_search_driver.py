@@ -19,6 +19,7 @@ from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
 from hrsearch.errors import CandidateFailed, InputError, NothingFits, OutOfMemory
+from hrsearch.grammar import yaml_of
 from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, proposals, samplers
 from hrsearch.search.driver import Event, Judging, drive
@@ -383,6 +384,23 @@ def test_another_study_is_told(options: dict[str, Any], message: str, folder: Pa
     with pytest.raises(InputError, match=message):
         search(folder, 2, **({"attributes": {"protocol": "a"}} | options))
     assert search(folder, 2, sampler="random", attributes={"protocol": "a"}).startswith("2 of 2")
+
+
+def test_a_study_goes_on_with_the_published_networks_that_it_began_with(folder: Path) -> None:
+    folder.mkdir()
+
+    def begun(*seeds: int) -> str:
+        for seed in seeds:
+            (folder / f"net{seed}.yaml").write_text(yaml_of(Space.parse(SMALL).sample(seed)[1], "segment"))
+        text = SMALL.replace("knobs:", "known: [net1.yaml, net2.yaml]\nknobs:", 1)
+        space = Space.parse(text, folder / "space.yaml")
+        return drive(space, runner_of(), Judging(cost_of, Toy()), budget=3, folder=folder, attributes={})
+
+    begun(1, 2)
+    (folder / "net2.yaml").write_text(yaml_of(Space.parse(SMALL).sample(3)[1], "segment"))
+    with pytest.raises(InputError, match=r": its known network net2 is not what it was; put it back, or start another"):
+        begun()
+    assert begun(2).startswith("3 of 3")
 
 
 def test_another_protocol_names_the_setting(folder: Path) -> None:

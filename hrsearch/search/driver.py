@@ -15,6 +15,7 @@ from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
 from hrsearch.errors import InputError, is_disk_full
 from hrsearch.objective import Cost, objective_of, parse_limit
+from hrsearch.plugins import code_of
 from hrsearch.runner import Runner
 from hrsearch.search.claims import Claims, Plan
 from hrsearch.search.clock import Clock
@@ -323,6 +324,7 @@ class _Session:
 
 
 def _attributes(space: Space, runner: Runner) -> dict[str, Any]:
+    beside = {"code": code_of(space.plugins), "known": {name: arch.digest() for name, arch in space.known}}
     return {
         "space": space.text,
         "space_path": str(space.path),
@@ -332,6 +334,7 @@ def _attributes(space: Space, runner: Runner) -> dict[str, Any]:
         "objectives": list(runner.search.objectives),
         "limits": [str(parse_limit(text)) for text in runner.search.limits],
         "seed": runner.search.seed,
+        **{key: found for key, found in beside.items() if found},
     }
 
 

@@ -69,7 +69,8 @@ def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) 
 
 def _check(record: Record, asked: Mapping[str, Any]) -> None:
     stored = record.attributes
-    for key in MUST_AGREE:
+    # Without plug-ins, or in a study of an older program, nothing is said of their code.
+    for key in (*MUST_AGREE, *({"code"} & stored.keys() & asked.keys())):
         if stored.get(key) != asked.get(key):
             raise InputError(f"--warm-start {record.folder}: {difference(key, stored, asked)}; leave it out")
     there = other_processor(stored, asked)

@@ -20,7 +20,7 @@ from hrsearch.search.verdict import told
 from hrsearch.storage import JOURNAL, exclusive, foreign, in_journal, name_in, pointer_of, reaching, storage_of
 from hrsearch.study import SAID, UNBEGUN
 
-MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol")
+MUST_AGREE = ("task", "classes", "objectives", "limits", "seed", "split", "space", "protocol", "code", "known")
 CREATES = b'"op_code":4'  # of a line of a journal that makes a trial
 DATA = "runner.proxy.data"
 
@@ -210,7 +210,8 @@ def _directions(objectives: Sequence[Objective]) -> list[optuna.study.StudyDirec
 def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     for key in MUST_AGREE:
         if key in stored and key in asked and stored[key] != asked[key]:
-            raise InputError(f"{folder}: {difference(key, stored, asked)}; start another study with --name")
+            back = "put it back, or " if key in ("code", "known") else ""
+            raise InputError(f"{folder}: {difference(key, stored, asked)}; {back}start another study with --name")
     there = other_processor(stored, asked)
     if there:
         raise InputError(
@@ -244,6 +245,12 @@ def difference(key: str, stored: Mapping[str, Any], asked: Mapping[str, Any]) ->
         found = _differences(_judging(stored), _judging(asked), "runner", {DATA} if is_same else set())
         where = next(found, "the versions or the data")
         return f"this study judges candidates in another way ({where})"
+    if key == "code":
+        changed = sorted({word.rpartition(":")[0] for word in {*stored[key]} ^ {*asked[key]}})
+        return f"the code of its plug-in {' and '.join(changed)} is not what it was"
+    if key == "known":
+        changed = sorted({name for name, _ in {*stored[key].items()} ^ {*asked[key].items()}})
+        return f"its known network {' and '.join(changed)} is not what it was"
     return f"this study's {key} is {_shown(stored[key])}, but {_shown(asked[key])} was asked for"
 
 
