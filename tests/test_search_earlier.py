@@ -1,7 +1,7 @@
 """What other studies have judged is taken over; the control arm; draws that are weighed."""
 
 import shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,24 @@ def test_a_study_that_was_judged_otherwise_is_refused(
 def test_a_missing_study_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no study"):
         search(tmp_path / "new", 8, earlier=[tmp_path / "none"])
+
+
+@pytest.mark.parametrize("budget", [0, 3])
+def test_a_study_that_has_nothing_to_give_is_told(budget: int, tmp_path: Path) -> None:
+    """It has only begun, or what it trained waits at a rung."""
+    told: dict[str, Any] = {"attributes": SAME, "rungs": (10,)}
+    with suppress(KeyboardInterrupt):
+        search(tmp_path / "begun", budget, stopped_at_the_third, **told)
+    assert {trial.state for trial in read_study(tmp_path / "begun").trials} <= {"waiting", "running", "refused"}
+    with pytest.raises(InputError, match=r"--warm-start .*begun: no candidate of it was trained in full; leave"):
+        search(tmp_path / "new", 8, earlier=[tmp_path / "begun"], **told)
+
+
+def stopped_at_the_third(candidate: Candidate) -> Judgement:
+    """Ctrl-C strikes before one goes on from its rung."""
+    if candidate.rung or candidate.number >= 2:
+        raise KeyboardInterrupt
+    return judgement(candidate)
 
 
 @pytest.mark.parametrize("control", [0.0, 0.3, 1.0])

@@ -45,8 +45,9 @@ def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) 
     """The candidates that the studies in `folders` trained in full, by digest; the first study that has one counts.
 
     `asked` are the attributes of the study that takes them over. A study that was judged in another way, or whose
-    latencies are another machine's, is an InputError, and so is one of which no candidate is of use. A candidate of
-    which something is not known that `asked` judges or limits by is left out: it is judged anew where it is drawn.
+    latencies are another machine's, is an InputError, and so is one that has trained none, or none of which enough is
+    known. Of such a candidate something is not known that `asked` judges or limits by: it is judged anew where it is
+    drawn. One that no knobs of this space are known to build may be drawn yet.
     """
     found: dict[str, Evaluation] = {}
     needed = {*asked["objectives"], *(parse_limit(text).objective for text in asked["limits"])}
@@ -57,7 +58,9 @@ def earlier_of(folders: Sequence[Path], space: Space, asked: Mapping[str, Any]) 
         pace = float(asked.get("reference_ms") or 1.0) / float(record.attributes.get("reference_ms") or 1.0)
         trained = [trial for trial in record.trials if _is_in_full(trial, last)]
         known = [trial for trial in trained if not _lacking(trial, needed)]
-        if trained and not known:
+        if not trained:
+            raise InputError(f"--warm-start {folder}: no candidate of it was trained in full; leave it out")
+        if not known:
             lacking = ", ".join(sorted(_lacking(trained[0], needed)))
             raise InputError(
                 f"--warm-start {folder}: its candidates know no {lacking}, which is asked for; leave it out"
