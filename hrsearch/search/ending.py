@@ -67,9 +67,14 @@ def words_of(counts: Counts, *, has_rungs: bool) -> str:
 
 
 def vain(end: Ending, trials: Sequence[FrozenTrial]) -> Ending:
-    """The ending, an error if every candidate failed or was refused: with the newest reason, of a failure if any."""
+    """The ending, an error if every candidate failed or was refused: with the newest reason, of a failure if any.
+
+    Where something was trained it is no error that nothing else fits.
+    """
     ended = [trial.user_attrs for trial in trials]
     outcomes = {each.get("outcome") for each in ended}
+    if end.error is NothingFits and "trained" in outcomes:
+        return Ending(end.message, is_exhausted=end.is_exhausted)
     if end.error or not outcomes or not outcomes <= {"refused", "failed"}:
         return end
     outcome = "failed" if "failed" in outcomes else "refused"
