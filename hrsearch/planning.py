@@ -60,7 +60,7 @@ class Forecast:
     budget: int | None
     hours: float | None
     published: tuple[float, ...] = ()  # seconds of one worker, for each of these networks
-    holds: int | None = None  # networks that the space has within its limits, where they are few
+    holds: int | None = None  # networks within its limits that the space has beside these, where they are few
 
     @property
     def candidates(self) -> int:
@@ -139,7 +139,8 @@ def forecast(
     shares = [_at(timed, flops) for _, flops in samples]
     seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
     in_full = tuple(one.once + one.step * steps_of(runner.proxy, 1.0) for one in published)
-    holds = len(samples) if is_all else None
+    known = {arch.digest() for _, arch in space.known}  # drawn, it would be nothing new
+    holds = sum(arch.digest() not in known for arch, _ in samples) if is_all else None
     return Forecast((*timed, *published), engine.workers, seconds, budget, hours, in_full, holds)
 
 
@@ -174,7 +175,8 @@ def lines_of(found: Forecast) -> Iterator[str]:
         yield f"published networks, first and in full: {sum(found.published):.0f} s"
     end = f"begun now it ends {datetime.now() + timedelta(seconds=found.end_s):%a %d %b, %H:%M}"
     if found.holds is not None and found.candidates == len(found.published) + found.holds:
-        yield f"the space holds {found.holds} networks within its limits, so that it ends with them"
+        others = "other networks" if found.published else "networks"
+        yield f"the space holds {found.holds} {others} within its limits, so that it ends with them"
     asked = (
         f"{found.hours:g} hours" if found.hours and found.candidates != found.budget else f"a budget of {found.budget}"
     )

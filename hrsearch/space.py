@@ -241,17 +241,22 @@ def _space(document: Document, asked: str | None = None) -> Space:
     template.head(task)  # read now, so that a missing one is told before anything starts
     space = Space(document, task, knobs, require)
     # Read now, so that a wrong name is told before anything starts.
-    _check_names(document, [name for name, _ in space.known])
+    _check_known(document, space.known)
     return space
 
 
-def _check_names(document: Document, known: Sequence[str]) -> None:
-    """Refuse a published network by whose name another one goes: a study would judge the first alone."""
-    for index, name in enumerate(known):
-        first = known.index(name)
+def _check_known(document: Document, known: Sequence[tuple[str, Arch]]) -> None:
+    """Refuse a published network by whose name another one goes: a study would judge the first alone. And the same
+    network under two names, which it would train twice."""
+    names, digests = [name for name, _ in known], [arch.digest() for _, arch in known]
+    for index, name in enumerate(names):
+        first = names.index(name)
         if first < index:
             said = f"{name!r} is the name of known[{first}], too: networks are called after their files; rename one"
             raise document.error(("known", index), said)
+        same = digests.index(digests[index])
+        if same < index:
+            raise document.error(("known", index), f"{name!r} is the same network as {names[same]!r}; leave one out")
 
 
 def _task(document: Document, asked: str | None = None) -> str:

@@ -125,7 +125,7 @@ def test_what_fits_is_bound_by_hours_and_by_the_budget() -> None:
     assert Forecast((), 2, 36.0, 50, None).end_s == 900
     few = Forecast((), 2, 36.0, 50, 1.0, (36.0,), holds=4)
     assert few.candidates == 5
-    assert "the space holds 4 networks" in " ".join(lines_of(few))
+    assert "the space holds 4 other networks within" in " ".join(lines_of(few))
     assert "a budget of 50: about 50 candidates" in " ".join(lines_of(Forecast((), 2, 36.0, 50, 8.0)))
     assert "1 hours: about 200 candidates" in " ".join(lines_of(Forecast((), 2, 36.0, 500, 1.0)))
 
@@ -283,15 +283,28 @@ def test_plan_says_of_which_candidate_a_worker_died(tmp_path: Path, monkeypatch:
 
     def planned(*deadly: str) -> Forecast:
         monkeypatch.setattr(planning, "engine_of", lambda *asked: Deadly(*deadly))
-        return planning.forecast(space, runner, timed, count, budget=3, hours=None)  # type: ignore[arg-type]
-
-    def timed(candidate: Candidate) -> Judgement:
-        return Judgement({"once": 1.0, "step": 0.1})
+        return planning.forecast(space, runner, quick, count, budget=3, hours=None)  # type: ignore[arg-type]
 
     assert len(planned().published) == 1
     assert planned(published).published == ()
     with pytest.raises(InputError, match=rf"^the large candidate \({largest}\) failed: worker was killed by signal 9"):
         planned(largest)
+
+
+def quick(candidate: Candidate) -> Judgement:
+    """What a candidate takes is not measured but said."""
+    return Judgement({"once": 1.0, "step": 0.1})
+
+
+def test_plan_counts_a_published_network_of_the_space_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "engine_of", lambda *asked: Deadly())
+    text = UNEVEN.replace("15, 17", "8, 16")
+    (tmp_path / "net.yaml").write_text(yaml_of(Space.parse(text).arch({"width": 8}), "segment"))
+    space = Space.parse(text.replace("knobs:", "known: [net.yaml]\nknobs:"), tmp_path / "space.yaml")
+    count = cost_counter(Runner(), 7)
+    found = planning.forecast(space, Runner(), quick, count, budget=50, hours=None)  # type: ignore[arg-type]
+    assert (len(found.published), found.holds, found.candidates) == (1, 1, 2)
 
 
 def test_plan_leaves_nothing_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

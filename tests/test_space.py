@@ -198,8 +198,15 @@ def test_known_networks_have_names_of_their_own(tmp_path: Path) -> None:
     for path, name in zip(paths, ("hrvit_b1", "hrvit_b2"), strict=True):
         path.parent.mkdir()
         shutil.copy(shipped("spaces/nets", name), path)
-    text = changed("task: segment", f"task: segment\nknown:\n  - hrvit_b1\n  - {paths[0]}\n  - {paths[1]}")
+    text = changed("task: segment", f"task: segment\nknown:\n  - hrvit_b3\n  - {paths[0]}\n  - {paths[1]}")
     with pytest.raises(InputError, match=r"^space.yaml:6: known\[2\]: 'net' is the name of known\[1\], too: "):
+        Space.parse(text)
+
+
+def test_known_networks_are_different_ones(tmp_path: Path) -> None:
+    shutil.copy(shipped("spaces/nets", "hrvit_b1"), tmp_path / "mine.yaml")
+    text = changed("task: segment", f"task: segment\nknown: [hrvit_b2, hrvit_b1, {tmp_path / 'mine.yaml'}]")
+    with pytest.raises(InputError, match=r"^space.yaml:3: known\[2\]: 'mine' is the same network as 'hrvit_b1'; leave"):
         Space.parse(text)
 
 
