@@ -15,6 +15,7 @@ from hrsearch.registry import WORKERS, ZERO_COST
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Zoom = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+LONGEST_S = 2_000_000  # 23 days: the system waits for at most 2**31 milliseconds
 DECAY = 0.35  # share of a stable schedule in which the learning rate falls to zero
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -128,7 +129,7 @@ class Engine(Section):
 
     kind: str = "processes"
     workers: Annotated[int, Field(ge=0, validate_default=True)] = 0  # candidates at a time; 0: as many as there is room
-    timeout_s: Annotated[float, Field(gt=0)] = 3600.0  # a candidate that takes longer fails
+    timeout_s: Annotated[float, Field(gt=0, le=LONGEST_S)] = 3600.0  # a candidate that takes longer fails
     # The others are for the kinds that take them as keyword-only parameters (see `hrsearch.search.engines`).
     address: str | None = None  # of a running cluster, "auto" or host:port; without it, this machine alone
     cpus: Annotated[float, Field(gt=0)] = 1.0  # of one candidate

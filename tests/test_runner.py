@@ -36,6 +36,12 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
         ("engine: {kind: ray, options: {mem_gb: 3}}\n", "engine.options: it is for kind slurm, not for ray"),
         ("engine: {kind: slurm}\n", "engine.workers: it should say how many jobs at a time, but got 0"),
         ("engine: {kind: slurm, workers: 1, gpus: 0.5}\n", "engine.gpus: SLURM gives whole ones, but got 0.5"),
+        (
+            "engine: {timeout_s: 2592000}\n",
+            "engine.timeout_s: it should be less than or equal to 2000000, but got 2592000",
+        ),
+        ("engine: {timeout_s: .inf}\n", "engine.timeout_s: it should be less than or equal to 2000000, but got inf"),
+        ("engine: {timeout_s: .nan}\n", "engine.timeout_s: it should be less than or equal to 2000000, but got nan"),
         ("- 3\n", "expected a mapping"),
         ("proxy: {steps: 3, steps: 4}\n", "proxy.steps is given twice"),
     ],

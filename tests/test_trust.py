@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import chdir
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,11 @@ from hrsearch.proxy.checkpoint import normalisation_of
 from hrsearch.proxy.data import load_dataset
 from hrsearch.ranking import Estimate, Values, estimate, kendall_tau, partial_tau, recall, regret
 from hrsearch.report.trust import trust_card
-from hrsearch.retrain import Done, calibrate, finalize
+from hrsearch.retrain import Done, calibrate, finalize, work
 from hrsearch.retrain.calibrate import choose, step_seconds
 from hrsearch.retrain.finalize import foremost, near_front, noise_of
 from hrsearch.retrain.work import retraining_of
+from hrsearch.runner import LONGEST_S
 from hrsearch.search.ledger import noting
 from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
@@ -691,6 +693,16 @@ def test_own_data_is_the_same_wherever_it_lies(tmp_path: Path) -> None:
     with chdir(tmp_path):
         assert retraining_of(record, 2).data == record.attributes["split"]
     assert all("copied_from" in trial.attributes for trial in read_study(tmp_path / "studies" / "other").trials)
+
+
+def test_longer_training_may_take_as_long_as_can_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = example_record(2)
+    monkeypatch.setattr(work, "_looked_up", lambda *asked: SimpleNamespace(split=record.attributes["split"]))
+    longest = []
+    for seconds in (10.0, LONGEST_S):
+        record.attributes["runner"]["engine"]["timeout_s"] = seconds
+        longest.append(retraining_of(record, 3).runner.engine.timeout_s)
+    assert longest == [30.0, LONGEST_S]
 
 
 def test_official_validation_images_are_for_finalize(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from hrsearch.proxy.data import Dataset, is_made, load_dataset
 from hrsearch.proxy.data.split import SplitName
 from hrsearch.proxy.zero import probe_of
 from hrsearch.registry import ZERO_COST
-from hrsearch.runner import Proxy, Runner, proxy_of
+from hrsearch.runner import LONGEST_S, Proxy, Runner, proxy_of
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Setup
 from hrsearch.search.judging import failed, judged, raise_unjudged
@@ -111,7 +111,7 @@ def retraining_of(record: Record, times: int, *, split: SplitName = "proxy", kee
     if then is not None and now != then:
         raise InputError(f"data {runner.proxy.data!r} is not what study {record.name!r} was searched on any more")
     steps = {"steps": times * runner.proxy.steps, "rungs": ()}
-    engine = runner.engine.model_copy(update={"timeout_s": times * runner.engine.timeout_s})
+    engine = runner.engine.model_copy(update={"timeout_s": min(times * runner.engine.timeout_s, LONGEST_S)})
     longer = runner.model_copy(update={"proxy": runner.proxy.model_copy(update=steps), "engine": engine})
     data = now if split == "proxy" else _looked_up(runner.proxy, record.task, split).split
     return Retraining(longer, record.task, plugins_of(record), split, keeps, data)
