@@ -30,8 +30,17 @@ class OutOfMemory(CandidateFailed):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no room left on the disk, or none that this person may use."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether there was no room left on the disk, or none that this person may use; SQLite says so in words alone."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return str(root_of(error)) == "database or disk is full"
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What an error was raised from in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def suggestion(got: object, choices: Iterable[object]) -> str:

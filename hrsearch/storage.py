@@ -4,6 +4,7 @@ The folder of a study in a database holds a pointer to it, `storage.txt`: the UR
 name there. Everything else finds the study by its folder.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,7 +22,7 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from hrsearch.errors import InputError, suggestion
+from hrsearch.errors import InputError, is_disk_full, root_of, suggestion
 
 JOURNAL = "study.journal"
 POINTER = "storage.txt"
@@ -161,12 +162,14 @@ def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
 
 @contextmanager
 def reaching(folder: Path) -> Iterator[None]:
-    """A database that is lost within is an InputError."""
+    """A database that is lost within is an InputError, one whose disk is full an OSError."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         pointer = pointer_of(folder)
-        where = pointer.url if pointer else folder
+        where = pointer.url if pointer else str(folder)
+        if is_disk_full(error):
+            raise OSError(errno.ENOSPC, "no room left on the disk", where) from None
         raise InputError(f"storage {where} was lost ({_reason(error)}); the same command goes on") from None
 
 
@@ -256,9 +259,7 @@ def _options(url: str) -> dict[str, Any]:
 
 def _reason(error: BaseException) -> str:
     """The database's own words, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(root_of(error)).split())[:200]
 
 
 def _key(name: str) -> int:

@@ -21,11 +21,12 @@ import optuna
 import pytest
 from example_study import example_record, store
 from inside import inside
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import Pool
 from toy_search import calls_of, rows_of, search, start, states_of
 
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, is_disk_full
 from hrsearch.objective import OBJECTIVES
 from hrsearch.progress import _command
 from hrsearch.search.ledger import noting, open_ledger
@@ -238,6 +239,26 @@ def test_a_database_that_is_lost_is_told_in_one_line(
             act()
     told = inside(tmp_path, "watch", str(folder), "--once")
     assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+
+
+def test_a_full_disk_stops_a_search_in_a_file_of_sqlite(tmp_path: Path) -> None:
+    """Its file may not grow for a while, which SQLite tells as it does a full disk."""
+    url, most = f"sqlite:///{tmp_path / 'full.db'}", [2**20]
+
+    def bound(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.executescript(f"pragma max_page_count = {most[-1]}; pragma synchronous = off")
+
+    folder = folder_in(tmp_path)
+    event.listen(Pool, "checkout", bound)
+    try:
+        point_to(folder, url)
+        with pytest.raises(OSError, match="no room left on the disk") as error:
+            search(folder, 40, on_event=lambda _: most.append(1))
+        assert (is_disk_full(error.value), error.value.filename) == (True, public_url(url))
+        most.append(2**20)
+        assert search(folder, 3).startswith("3 of 3")
+    finally:
+        event.remove(Pool, "checkout", bound)
 
 
 def test_who_only_reads_points_to_nothing_that_is_not_there(url: str, tmp_path: Path) -> None:
