@@ -327,8 +327,8 @@ def _keep_front_weights(folder: Path) -> None:
     kept = {trial.number for trial in record.front()}
     unfinished = [trial.attributes for trial in record.trials if trial.state in ("running", "waiting")]
     kept |= {attributes["relative"] for attributes in unfinished if "relative" in attributes}
-    for trial in record.trained:
-        if trial.number not in kept and not trial.attributes.get("known"):
+    for trial in record.trials:  # those that a limit refused after their training have weights, too
+        if trial.state not in ("running", "waiting") and trial.number not in kept and not trial.attributes.get("known"):
             weights_path(folder, trial.number).unlink(missing_ok=True)
 
 

@@ -216,6 +216,8 @@ def test_a_report_is_written_again(home: Path) -> None:
         (["run", "hrvit", "--runner", "smoke", "--task", "poses"], "task 'poses' does not exist; did you mean 'pose'"),
         (["check", "hrvit", "--task", "label"], "task 'label' does not exist; choose from segment, classify, pose"),
         (["sample", "hrvit", "--task", ""], "task '' does not exist"),
+        (["watch", "absent", "--every", "inf"], "'--every'"),
+        (["watch", "absent", "--every", "nan"], "'--every'"),
         (["report", "absent"], "holds no study"),
         (["export", "absent"], "holds no study"),
         (["train", "absent"], "absent"),

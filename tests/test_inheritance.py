@@ -193,6 +193,19 @@ def test_a_search_chooses_once_and_proposes_as_without(tmp_path: Path) -> None:
     assert all(relative == str(relatives[int(number)]) for number, relative in noted)
 
 
+def test_weights_of_what_a_limit_refused_once_it_was_trained_are_removed(tmp_path: Path) -> None:
+    def evaluate(candidate: Candidate) -> Judgement:
+        weights_path(candidate.folder, candidate.number).parent.mkdir(exist_ok=True)
+        weights_path(candidate.folder, candidate.number).touch()
+        return judgement(candidate, score={"value": candidate.number % 2 / 2, "loss": 1.0})
+
+    search(tmp_path / "toy", 6, evaluate, limits=("score>=0.4",), objectives=("score",))
+    record = read_study(tmp_path / "toy")
+    _keep_front_weights(record.folder)
+    kept = {weights_path(record.folder, one.number).name for one in record.front()}
+    assert {path.name for path in weights_path(record.folder, 0).parent.iterdir()} == kept
+
+
 def test_weights_that_a_candidate_begins_with_stay_until_it_has_ended(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "toy", 9, interrupted, inherit=True, objectives=("score",))

@@ -376,7 +376,6 @@ def test_a_space_of_which_most_is_too_large_is_searched_on(folder: Path) -> None
             "is not space.yaml as it is now .the first difference is in line 7",
         ),
         ({"attributes": {"protocol": "b"}}, "judges candidates in another way .the versions or the data"),
-        ({"sampler": "cmaes"}, "sampler 'cmaes' does not exist; choose from"),
     ],
 )
 def test_another_study_is_told(options: dict[str, Any], message: str, folder: Path) -> None:
@@ -384,6 +383,11 @@ def test_another_study_is_told(options: dict[str, Any], message: str, folder: Pa
     with pytest.raises(InputError, match=message):
         search(folder, 2, **({"attributes": {"protocol": "a"}} | options))
     assert search(folder, 2, sampler="random", attributes={"protocol": "a"}).startswith("2 of 2")
+
+
+def test_limits_in_another_order_are_the_same(folder: Path) -> None:
+    search(folder, 1, limits=("latency<=1000ms", "flops<=9G"))
+    assert search(folder, 2, limits=("flops<=9G", "latency<=1000ms")).startswith("2 of 2")
 
 
 def test_a_study_goes_on_with_the_published_networks_that_it_began_with(folder: Path) -> None:

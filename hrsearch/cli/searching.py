@@ -173,7 +173,7 @@ def _buildable(space: "Space", seed: str) -> tuple["Setting", "Arch"]:
 @app.command(epilog=examples("watch hrvit", "watch reports/hrvit-laptop --once --json"))
 def watch(
     study: StudyName,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+    every: Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds between two looks.")] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
     storage: Storage = None,
     as_json: Json = False,

@@ -209,7 +209,7 @@ def _directions(objectives: Sequence[Objective]) -> list[optuna.study.StudyDirec
 
 def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     for key in MUST_AGREE:
-        if key in stored and key in asked and stored[key] != asked[key]:
+        if key in stored and key in asked and not _agree(key, stored[key], asked[key]):
             back = "put it back, or " if key in ("code", "known") else ""
             raise InputError(f"{folder}: {difference(key, stored, asked)}; {back}start another study with --name")
     there = other_processor(stored, asked)
@@ -217,6 +217,10 @@ def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str
         raise InputError(
             f"{folder}: this study's latencies are those of another machine ({there}); start another study with --name"
         )
+
+
+def _agree(key: str, stored: Any, asked: Any) -> bool:
+    return bool(sorted(stored) == sorted(asked) if key == "limits" else stored == asked)  # in any order they are alike
 
 
 def other_processor(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
