@@ -23,6 +23,15 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+    for item in items:
+        if _interrupts_gp(item):
+            item.add_marker("long")
+
+
+def _interrupts_gp(item: pytest.Item) -> bool:
+    """Optuna's Gaussian process takes seconds for what the other samplers do in one."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return parameters.get("sampler") == "gp" and "interrupted" in item.name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -76,6 +76,7 @@ def test_counting_tells_what_tools_leave_out() -> None:
     assert row.line().endswith(" | -100.0% |")
 
 
+@pytest.mark.long
 def test_latency_measures_two_rounds_and_goes_on(
     latency: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -342,6 +342,7 @@ def test_the_shell_completes_commands_and_options(home: Path) -> None:
         assert done.stdout.split() == [completed]
 
 
+@pytest.mark.long
 def test_quiet_says_nothing_and_json_is_all_of_stdout(home: Path) -> None:
     again = ("run", "tiny.yaml", "--runner", "quick.yaml", "--name", "silent", "--budget", "2")
     silent = hrsearch(home, *again, "--quiet")

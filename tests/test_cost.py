@@ -37,6 +37,7 @@ def test_published_networks_to_the_integer(name: str, params: int, flops: int) -
     assert (counted.params, counted.flops) == (params, flops)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "count"), [("hrvit", 6), ("hrformer", 2), ("hrnet", 2), ("hirivit", 3), ("mixed", 3)])
 def test_the_sum_of_parts_is_the_whole_for_drawn_networks(name: str, count: int) -> None:
     """Takes some seconds because the other side builds and runs each whole network."""
@@ -50,6 +51,7 @@ def test_the_sum_of_parts_is_the_whole_for_drawn_networks(name: str, count: int)
         assert sum(counted.params_by_part.values()) == counted.params
 
 
+@pytest.mark.long
 def test_another_counter_says_the_same() -> None:
     """fvcore, which traces; taught attention and to leave out what is not counted. A second or two each."""
     for name in ("hrvit", "hrformer", "hirivit"):

@@ -187,6 +187,7 @@ def test_model_runs_where_there_is_no_hrsearch(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [*(f"{name} True" for name in sorted(FAMILIES)), "others []"], done.stderr
 
 
+@pytest.mark.long
 def test_every_published_network_can_stand_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written, clean, and of the same parameters under the same names; without memory and first values: it is quick."""
     for layer in (torch.nn.Conv2d, torch.nn.Linear):

@@ -197,6 +197,7 @@ def test_a_study_is_over_when_nothing_is_left_to_do() -> None:
     assert not is_over(climbed(5, 1, late | {"hours": 0.2}, waiting=1))
 
 
+@pytest.mark.long
 def test_plan_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "DRAWS", 5)
     (tmp_path / "runner.yaml").write_text(RUNNER)
@@ -333,6 +334,7 @@ def test_plan_times_the_batches_that_a_search_trains_on(
     assert (done.returncode, set(made)) == (0, {augment}), done.stderr
 
 
+@pytest.mark.long
 def test_a_small_space_is_found_to_be_small(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(UNEVEN.replace("15, 17", "8, 15, 16"))  # 15 cannot be built
     runner = Runner()

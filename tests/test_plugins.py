@@ -69,6 +69,7 @@ def hrsearch(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.long
 def test_a_space_brings_its_block_to_the_winner_and_its_training(home: Path) -> None:
     """In processes that know nothing of the plug-in but what the space, then the export, tells them."""
     ran = hrsearch(home, "run", "space.yaml", "--runner", "runner.yaml", "--budget", "2")

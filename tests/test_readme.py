@@ -51,6 +51,7 @@ SMALLER = {
     r"(finalize .*) --seeds 3": r"\1 --seeds 2 --times 1",
     r"--image 512 --ms": "--image 64 --ms",
     r"--image 768": "--image 64",
+    r"--image 1024x512": "--image 64x32",
     r"run-768": "run-64",
     r"watch hrvit": "watch hrvit --once",
     r"^verify": "verify hrvit_b1",

@@ -154,7 +154,7 @@ def test_each_fault_is_one_failed_candidate_with_its_reason(folder: Path) -> Non
     assert [(one.reason, len(one.numbers)) for one in outcomes(read_study(folder))].count(("out of memory", 1)) == 1
 
 
-@pytest.mark.parametrize("jump", [86400.0, -86400.0], ids=["ahead", "back"])
+@pytest.mark.parametrize("jump", [86400.0, pytest.param(-86400.0, marks=pytest.mark.long)], ids=["ahead", "back"])
 def test_a_clock_that_jumps_costs_nothing(jump: float, folder: Path) -> None:
     """Of two drivers one finds itself a day away: no trial is taken from the other, and no hours are spent by it."""
     options = ["--rungs", "10", "30", "--seconds", "0.2"]
@@ -219,6 +219,7 @@ class Chaos:
                 self.stored.setdefault((trial.number, rung), time.time())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rungs", "shipped"), [((10, 30), False), ((30,), True)], ids=["tpe", "shipped"])
 def test_chaos(rungs: Sequence[int], shipped: bool, folder: Path) -> None:
     """Ten random kills, twenty in both: the budget to the candidate, no network twice, nothing stored judged again."""

@@ -85,6 +85,7 @@ def test_tpe_learns_what_does_not_fit(tmp_path: Path) -> None:
     assert reasons == ["out of memory"]
 
 
+@pytest.mark.long
 def test_draws_are_weighed_by_whether_they_will_fit(tmp_path: Path) -> None:
     """As the runners that come along search; two seeds, for one tells little."""
     counts = {"learnt": 0, "blind": 0}

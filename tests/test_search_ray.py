@@ -180,6 +180,7 @@ class Placed(Toy):
         return super().__call__(candidate)
 
 
+@pytest.mark.long
 def test_a_node_that_dies_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     """Two nodes join and one is killed while it judges: what it had finished stays, what it ran is run again."""
     nodes = [cluster.add_node(num_cpus=1, num_gpus=0) for _ in range(2)]

@@ -74,7 +74,11 @@ def test_what_finds_no_room_says_where_and_leaves_nothing(disk: Disk) -> None:
     assert read_state(disk.path / "1.pt", torch.device("cpu")) == {"step": 3}
 
 
-@pytest.mark.parametrize(("weight", "kind"), [(150_000, "processes"), (0, "inline")], ids=["weights", "journal"])
+@pytest.mark.parametrize(
+    ("weight", "kind"),
+    [pytest.param(150_000, "processes", marks=pytest.mark.long), (0, "inline")],
+    ids=["weights", "journal"],
+)
 def test_a_full_disk_stops_a_search_that_goes_on_when_there_is_room(
     weight: int, kind: str, disk: Disk, tmp_path: Path
 ) -> None:

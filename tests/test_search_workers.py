@@ -29,6 +29,7 @@ def uneven(candidate: Candidate) -> Judgement:
     return judgement(candidate)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
 def test_workers_change_what_generations_take_not_what_they_find(sampler: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"sampler": sampler, "preload": ["test_search_workers"], "limits": ("flops<=0.25G",)}

@@ -32,6 +32,7 @@ def without_cost(arch: Arch) -> Cost:
     return Cost(params=params, flops=0, params_by_part={}, flops_by_part={})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPACES)
 def test_what_requirements_do_not_refuse_can_be_built(name: str) -> None:
     outcome = survey(load_space(name), without_cost, draws=30)

@@ -328,6 +328,7 @@ def train_together(*folders: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Batch norms, weighted losses, the average: the same table but for float error, for the same whole batch.
 
@@ -357,6 +358,7 @@ net:
 """
 
 
+@pytest.mark.long
 def test_maps_that_the_head_does_not_read_do_not_hold_processes_up(tmp_path: Path) -> None:
     """The pose head reads the finest alone; what is beside it stays as it began, as in one process."""
     settings: dict[str, Any] = {"steps": 4, "every": 2, "drop_path": 0.0, "optimizer": "adamw"}

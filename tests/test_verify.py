@@ -40,11 +40,13 @@ def figures() -> list[Figure]:
     return verified([*HRVIT, *OTHERS])[0]
 
 
+@pytest.mark.long
 def test_every_network_is_as_recorded(figures: list[Figure]) -> None:
     assert not [each for each in figures if each.changed]
     assert summary_of(figures, []).startswith(f"{len(figures)} figures of ")
 
 
+@pytest.mark.long
 def test_the_papers_ways_to_count_explain_their_figures(figures: list[Figure]) -> None:
     unexplained = {
         (each.network, each.task, str(each.printed)) for each in figures if each.printed and not each.explained
@@ -52,6 +54,7 @@ def test_the_papers_ways_to_count_explain_their_figures(figures: list[Figure]) -
     assert unexplained == UNEXPLAINED
 
 
+@pytest.mark.long
 def test_the_twelve_figures_of_hrvit(figures: list[Figure]) -> None:
     printed = [each for each in figures if each.network.startswith("hrvit") and each.name == "flops"]
     assert len(printed) == 12
@@ -59,11 +62,13 @@ def test_the_twelve_figures_of_hrvit(figures: list[Figure]) -> None:
     assert [rounded(each.by_convention or 0.0, str(each.printed)) for each in printed] == [e.printed for e in printed]
 
 
+@pytest.mark.long
 def test_the_tool_of_hrformer_to_the_integer(figures: list[Figure]) -> None:
     counted = {each.network: each.by_convention for each in figures if each.convention == "official_tool_dropout"}
     assert counted == {"hrformer_t": 1_828_241_348, "hrformer_s": 3_555_683_232, "hrformer_b": 13_713_347_364}
 
 
+@pytest.mark.long
 def test_one_line_per_figure(figures: list[Figure]) -> None:
     table, _, legend = text_of(figures).partition("\n\n")
     assert len(table.splitlines()) == len(figures) + 1

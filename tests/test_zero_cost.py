@@ -114,6 +114,7 @@ engine: {kind: inline}
 """
 
 
+@pytest.mark.long
 def test_a_screen_lets_few_of_the_untrained_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole road: the search, its report, and the trust card over all three rungs."""
     monkeypatch.chdir(tmp_path)
