@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from itertools import count, islice, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +30,7 @@ import torch
 from hrsearch.build import build
 from hrsearch.candidate import seed_of
 from hrsearch.cost import cost, measure, reference_time
+from hrsearch.objective import task_metric
 from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.proxy.zero import probe_of
 from hrsearch.registry import ZERO_COST
@@ -36,6 +38,8 @@ from hrsearch.runner import Runner, load_runner, trunk_of
 from hrsearch.space import Space, load_space
 
 LATENCY_S = 1.0  # of a measurement
+ROUNDED = ("score", "metric", "loss", "seconds", "latency")  # to four digits
+SAME = 0.999  # rank correlation from which on two columns say the same, but for what rounding made equal
 TABLE = Path(__file__).with_name("recorded.csv.gz")  # what is committed; a recording goes on from it
 
 
@@ -50,7 +54,7 @@ def drawn(space: Space, most: float, image: tuple[int, int], classes: int) -> It
 
 
 def recorded(space_path: str, runner: Runner, seed: int, reference_ms: float) -> dict[str, Any]:
-    """The row of a network: its knobs, its costs, and its score, loss and seconds at each rung."""
+    """The row of a network: its knobs, its costs, and its score, the task's metric, loss and seconds at each rung."""
     torch.set_num_threads(1)
     space, plan, how = load_space(space_path), runner.proxy, runner.measure
     setting, arch = space.sample(seed)
@@ -69,7 +73,8 @@ def recorded(space_path: str, runner: Runner, seed: int, reference_ms: float) ->
             began = time.process_time()
             score = train_proxy(network, data, plan, seed=own, rung=rung, checkpoint=Path(folder) / "0.pt")
             seconds = time.process_time() - began
-            row |= {f"score_{rung}": score.value, f"loss_{rung}": score.loss, f"seconds_{rung}": seconds}
+            row |= {f"score_{rung}": score.value, f"metric_{rung}": task_metric(asdict(score))[1]}
+            row |= {f"loss_{rung}": score.loss, f"seconds_{rung}": seconds}
     return row | {"seconds": in_full(row, (*plan.rungs, plan.steps))}
 
 
@@ -137,20 +142,14 @@ def run(asked: argparse.Namespace) -> None:
 
 def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterator[str]:
     """What an order at a rung tells of the last score: tau, its 95 % interval, and whom one in `eta` would keep."""
-    names = list(map(str, rows.columns))
-    last = rows[f"score_{sum(name.startswith('score_') for name in names) - 1}"]
-    orders = {
-        name: rows[name] * (-1 if name.startswith("loss") else 1) for name in names if name[:5] in ("score", "loss_")
-    }
-    orders |= {name: rows[name] for name in ("flops", "latency", "params", *ZERO_COST) if name in names}
+    orders = _orders(rows)
+    last = orders.pop(max(name for name in orders if name.startswith("score_")))
     best = set(last.nlargest(len(rows) // 4).index)
     generator = np.random.default_rng(0)
     draws = [generator.integers(0, len(rows), len(rows)) for _ in range(resamples)]
     yield "| order by | tau to the last score | its 95 % interval | of the best quarter among one in three |"
     yield "|---|---|---|---|"
     for name, order in orders.items():
-        if order.equals(last) or (name.startswith("loss") and name[5:] == str(last.name)[6:]):
-            continue
         taus = [order.iloc[draw].corr(last.iloc[draw], method="kendall") for draw in draws]
         low, high = np.quantile(taus, (0.025, 0.975))
         kept = best & set(order.nlargest(int(len(rows) / eta)).index)
@@ -158,12 +157,23 @@ def table(rows: pd.DataFrame, eta: float = 3.0, resamples: int = 2000) -> Iterat
         yield f"| {name} | {tau:.2f} | {low:.2f} to {high:.2f} | {len(kept)} of {len(best)} |"
 
 
+def _orders(rows: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
+    """What may order the networks, higher is better, by name; a loss that a score is the exponential of says nothing
+    more."""
+    names = list(map(str, rows.columns))
+    found = {name: rows[name] for name in names if name.startswith(("score_", "metric_"))}
+    losses = {name: -rows[name] for name in names if name.startswith("loss_")}
+    told = {name: found[name.replace("loss", "score")].corr(loss, method="spearman") for name, loss in losses.items()}
+    found |= {name: loss for name, loss in losses.items() if told[name] < SAME}
+    return found | {name: rows[name] for name in ("flops", "latency", "params", *ZERO_COST) if name in names}
+
+
 def packed(path: Path, earlier: Path) -> pd.DataFrame:
     """What was recorded, and what a table holds already, by seeds, with the digits that mean something."""
     _, *rows = (json.loads(line) for line in path.read_text().splitlines())
     tables = [pd.read_csv(earlier)] if earlier.exists() else []
     frame = pd.concat([*tables, pd.DataFrame(rows)]).drop_duplicates("seed").sort_values("seed")
-    return frame.round({name: 4 for name in frame.columns if name.startswith(("score", "loss", "seconds", "latency"))})
+    return frame.round({name: 4 for name in frame.columns if name.startswith(ROUNDED)})
 
 
 def main() -> None:

@@ -33,10 +33,11 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What judging a candidate at a rung gives: the score and the loss that a search is told, the score without the
-    luck of a seed, and the seconds since the rung before."""
+    """What judging a candidate at a rung gives: the score, the task's metric and the loss that a search is told, the
+    score without the luck of a seed, and the seconds since the rung before."""
 
     score: float
+    metric: float
     loss: float
     true_score: float
     latency_ms: float
@@ -71,7 +72,7 @@ class Table:
     @cached_property
     def trained(self) -> list[str]:
         """The columns that come from training, and the latency."""
-        names = [f"{name}_{rung}" for name in ("score", "loss", "seconds") for rung in range(self.last + 1)]
+        names = [f"{name}_{rung}" for name in ("score", "metric", "loss", "seconds") for rung in range(self.last + 1)]
         return [*names, "seconds", "latency"]
 
 
@@ -148,7 +149,9 @@ def recorded(space: Space, table: Table) -> World:
 def _outcome(row: Mapping[str, float], true_score: float, rung: int | None, last: int) -> Outcome:
     at = last if rung is None else rung
     seconds = row["seconds" if rung is None else f"seconds_{rung}"]
-    return Outcome(row[f"score_{at}"], row[f"loss_{at}"], true_score, row["latency"], seconds)
+    return Outcome(
+        row[f"score_{at}"], row[f"metric_{at}"], row[f"loss_{at}"], true_score, row["latency"], seconds=seconds
+    )
 
 
 @dataclass
@@ -253,8 +256,8 @@ def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs:
 
 
 def _is_noisy(name: str) -> bool:
-    """Whether a column is a score or a loss, which luck is added to; the others are taken the logarithm of."""
-    return name.startswith(("score", "loss"))
+    """Whether a column is a score, a metric or a loss, which luck is added to; of the others the logarithm is taken."""
+    return name.startswith(("score", "metric", "loss"))
 
 
 def _as_declared(space: Space, setting: Mapping[str, Any]) -> Setting:
