@@ -107,15 +107,6 @@ class Search(Section):
     # rung as it is, or nothing.
     told: Literal["expected", "measured", "nothing"] = "expected"
 
-    @field_validator("sampler")
-    @classmethod
-    def _named(cls, sampler: str) -> str:
-        from hrsearch.search.samplers import SAMPLERS  # which takes a while to import
-
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler {sampler!r} does not exist; {suggestion(sampler, SAMPLERS)}")
-        return sampler
-
     @field_validator("objectives")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:

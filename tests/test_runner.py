@@ -25,10 +25,6 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
         ),
         ("proxy:\n  stps: 3\n", "r.yaml:2: proxy.stps: key 'stps' does not exist; did you mean 'steps'?"),
         ("proxi: {}\n", "r.yaml:1: proxi: key 'proxi' does not exist; did you mean 'proxy'?"),
-        (
-            "search:\n  sampler: evolv\n",
-            "r.yaml:2: search.sampler: sampler 'evolv' does not exist; did you mean 'evolve'?",
-        ),
         ("search: {limits: [speed=3]}\n", "r.yaml:1: search.limits: objective 'speed' does not exist"),
         ("search: {objectives: [score, score]}\n", "each objective once"),
         (

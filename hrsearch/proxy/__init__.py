@@ -22,8 +22,10 @@ from hrsearch.runner import Proxy, trunk_of
 
 def proxy_data(proxy: Proxy, task: str) -> Dataset:
     """The data that candidates for the task train on."""
-    sizes = {"image": proxy.image, "train_images": proxy.train_images, "val_images": proxy.val_images}
-    return load_dataset(proxy.data, **sizes, task=task).flipped_if(proxy.mirrors)
+    found = load_dataset(
+        proxy.data, image=proxy.image, train_images=proxy.train_images, val_images=proxy.val_images, task=task
+    )
+    return found.flipped_if(proxy.mirrors)
 
 
 def train_proxy(

@@ -31,6 +31,7 @@ from hrsearch.search.ledger import Ledger, open_ledger
 from hrsearch.search.proposals import How
 from hrsearch.search.room import Reserve, checkpoints_in
 from hrsearch.search.rungs import Ladder
+from hrsearch.search.samplers import sampler_of
 from hrsearch.search.verdict import ran_out_of_memory, settled
 from hrsearch.space import Space
 from hrsearch.storage import reaching
@@ -106,6 +107,7 @@ def drive(
     screens = runner.proxy.screen is not None
     ladder = Ladder(rungs, asked.eta, objectives, asked.told, asked.rungs_by, screens) if rungs > 1 else None
     how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder)
+    sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), reaching(folder), ExitStack() as stack:
         known = {**attributes, **_attributes(space, runner)}
         earlier = earlier_of(judging.earlier, space, known)  # one that does not fit is told before anything is written

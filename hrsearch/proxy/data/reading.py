@@ -119,7 +119,8 @@ def mask_of(path: Path, table: Table, classes: int | None) -> NDArray[np.uint8]:
         if mask.mode not in ("L", "P", "1"):
             said = f"{path}: a mask has one channel of class indices 0 to 255, but this one is {mask.mode}"
             raise Wrong(said, "mask of colours")
-        spread = SPREAD.get(mask.tile[0][3], 1) if mask.tile else 1
+        tiles = getattr(mask, "tile", None)  # how the file holds the pixels, until they are read
+        spread = SPREAD.get(tiles[0][3], 1) if tiles else 1
         values = np.asarray(mask).astype(np.uint8) // spread
     # The indices themselves: a palette's colours are only for the eye, and bilevel masks hold 0 and 1.
     found = np.array(table, dtype=np.int16)[values] if table else values.astype(np.int16)
