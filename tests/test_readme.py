@@ -52,6 +52,7 @@ SMALLER = {
     r"--image 512 --ms": "--image 64 --ms",
     r"--image 768": "--image 64",
     r"--image 1024x512": "--image 64x32",
+    r"onnx-1024x512": "onnx-64x32",
     r"run-768": "run-64",
     r"watch hrvit": "watch hrvit --once",
     r"^verify": "verify hrvit_b1",
