@@ -56,7 +56,7 @@ def weighed(weights: Mapping[int, float]) -> Way:
 
 def ways_of(table: Table, rows: Sequence[Row], knobs: int) -> dict[str, tuple[Way, list[Row]]]:
     """How each way is called, what it does, and the rows that it is shown."""
-    said = table.frame[["loss_0", "score_0"]].to_numpy(float).tolist()
+    said = table.frame[["loss_0", "metric_0"]].to_numpy(float).tolist()
     flow = np.log(table.frame["synflow"]).to_numpy()[:, None].tolist()
     plain = [(*row[: 2 * knobs], *row[-COSTS:]) for row in rows]
     usual, rung = weights_of(knobs), {-1: WEIGHT, -2: WEIGHT}
@@ -68,7 +68,7 @@ def ways_of(table: Table, rows: Sequence[Row], knobs: int) -> dict[str, tuple[Wa
         "and synflow": (weighed({**usual, -1: 3.0}), _beside(rows, flow)),
         "synflow alone": (linear, _beside([()] * len(rows), flow)),
         "the loss at the rung alone": (linear, [(loss,) for loss, _ in said]),
-        "the loss and the score at the rung": (linear, _beside([()] * len(rows), said)),
+        "the loss and the metric at the rung": (linear, _beside([()] * len(rows), said)),
         "the same, a Gaussian process": (weighed(rung), _beside([()] * len(rows), said)),
         "**all of it, as the search has it at a rung**": (weighed({**usual, **rung}), _beside(rows, said)),
     }
