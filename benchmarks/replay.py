@@ -1,8 +1,8 @@
 """Worlds in which a search can be run again in seconds: candidates that were once trained, or a model of them.
 
 `recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
-the space, with exact costs; scores, losses, latency and training seconds come from Gaussian processes that were fitted
-to the table, scores and losses with what the processes leave of a recorded candidate. `boosted` is the same with
+the space, with exact costs; scores, losses, latency, seconds and synflow come from Gaussian processes that were
+fitted to the table, scores and losses with what the processes leave of a recorded candidate. `boosted` is the same with
 boosted trees, in which a search that fits Gaussian processes is not at home. `record.py` makes the table.
 """
 
@@ -55,6 +55,7 @@ class World:
     space: Space
     cost_of: Callable[[Arch], Cost]
     judge: Judge
+    untrained: Callable[[Arch], float]  # synflow
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Table:
 
     @cached_property
     def trained(self) -> list[str]:
-        """The columns that come from training, and the latency."""
+        """The columns that come from training, the latency, and synflow."""
         names = [f"{name}_{rung}" for name in ("score", "metric", "loss", "seconds") for rung in range(self.last + 1)]
-        return [*names, "seconds", "latency"]
+        return [*names, "seconds", "latency", "synflow"]
 
 
 class _Snapping(Space):
@@ -143,7 +144,7 @@ def recorded(space: Space, table: Table) -> World:
         row = rows[arch.digest()]
         return Cost(int(row["params"]), int(row["flops"]))
 
-    return World("recorded", snapping, cost_of, judge)
+    return World("recorded", snapping, cost_of, judge, lambda arch: rows[arch.digest()]["synflow"])
 
 
 def _outcome(row: Mapping[str, float], true_score: float, rung: int | None, last: int) -> Outcome:
@@ -252,7 +253,8 @@ def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs:
         told = {name: value + luck.get(name, 0.0) for name, value in row.items()}
         return _outcome(told, row[f"score_{last}"], rung, last)
 
-    return World("boosted" if model.boosted else "modelled", noting, counted, judge)
+    name = "boosted" if model.boosted else "modelled"
+    return World(name, noting, counted, judge, lambda arch: row_of(arch.digest())["synflow"])
 
 
 def _is_noisy(name: str) -> bool:

@@ -269,7 +269,7 @@ def _check_end(budget: int | None, hours: float | None) -> None:
 def _judging(asked: Asked, data: "Dataset", reference_ms: float) -> "Judging":
     """What judges the candidates."""
     from hrsearch.cost.forecast import Forecast
-    from hrsearch.evaluate import PRELOAD, Evaluate, prepare
+    from hrsearch.evaluate import PRELOAD, Evaluate, prepare, untrained
     from hrsearch.search.driver import Judging
 
     space, runner = asked.space, asked.runner
@@ -280,6 +280,7 @@ def _judging(asked: Asked, data: "Dataset", reference_ms: float) -> "Judging":
         preload=PRELOAD,
         prepare=prepare,
         forecast=Forecast(runner.measure.image, len(data.classes)),
+        untrained=untrained(runner, data),
         earlier=asked.earlier,
         # All drivers of a study scale latencies alike, by what the first of them has found.
         under=lambda attributes: replace(evaluate, reference_ms=float(attributes["reference_ms"])),

@@ -1,6 +1,7 @@
 """Judges one candidate: builds it, measures it at the deployment size, trains it on the proxy. Runs in a worker."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 import torch
 
-from hrsearch.arch import by_place
+from hrsearch.arch import Arch, by_place
 from hrsearch.build import Network, build
-from hrsearch.candidate import Candidate, Judgement, checkpoint_path, weights_path
+from hrsearch.candidate import Candidate, Judgement, checkpoint_path, seed_of, weights_path
 from hrsearch.cost import bill_of, device_of, measure, peak_memory
 from hrsearch.errors import InputError, NothingToJudgeOn
 from hrsearch.objective import OBJECTIVES, Limit, parse_limit
@@ -20,6 +21,8 @@ from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset
 from hrsearch.proxy.inheritance import inherit
 from hrsearch.proxy.learning import memory_watched
+from hrsearch.proxy.zero import probe_of
+from hrsearch.registry import ZERO_COST
 from hrsearch.runner import Proxy, Runner, proxy_of
 
 # What workers have at hand. To make an optimiser imports torch's compiler, which took a second of each candidate.
@@ -121,6 +124,31 @@ class Evaluate:
 def _data(proxy: Proxy, task: str) -> Dataset:
     """Looked up once a worker: the many files of a person's own data need not be listed again for each candidate."""
     return proxy_data(proxy, task)
+
+
+def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] | None:
+    """What says of a network, before it is trained, what the runner's `zero_cost` proxy does; None if there is none.
+
+    That is None where the value is not finite. What was asked is remembered.
+    """
+    kind = runner.search.zero_cost
+    if kind is None:
+        return None
+    said: dict[str, float | None] = {}
+    probe = lru_cache(maxsize=4)(lambda proxy: probe_of(data, proxy, runner.search.seed))
+
+    def of(arch: Arch) -> float | None:
+        digest = arch.digest()
+        if digest not in said:
+            proxy = proxy_of(runner, arch)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_of(runner.search.seed, digest))
+                network = build(arch, classes=len(data.classes), drop_path=proxy.drop_path)
+                value = float(ZERO_COST[kind](network, probe(proxy)))
+            said[digest] = value if math.isfinite(value) else None
+        return said[digest]
+
+    return of
 
 
 def prepare() -> None:

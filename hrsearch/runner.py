@@ -96,6 +96,7 @@ class Search(Section):
     sampler: str = "evolve"
     seed: int = 0
     draws: Positive = 16  # of the sampler, for one candidate: the one of which most is to be expected is trained
+    zero_cost: str | None = None  # a proxy that says of each draw, untrained, what goes into what is expected of it
     control: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the candidates that are drawn at random
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = ("score", "flops", "latency")
     limits: tuple[str, ...] = ()
@@ -115,6 +116,13 @@ class Search(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"each objective once, but got {', '.join(names)}")
         return names
+
+    @field_validator("zero_cost")
+    @classmethod
+    def _exists(cls, kind: str | None) -> str | None:
+        if kind is not None:
+            ZERO_COST[kind]
+        return kind
 
     @field_validator("limits")
     @classmethod

@@ -14,7 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.samplers import TPESampler
-from toy_search import SPACE, Toy, calls_of, cost_of, judgement, rows_of, runner_of, search, start, states_of
+from toy_search import (
+    SPACE,
+    Toy,
+    calls_of,
+    cost_of,
+    judgement,
+    rows_of,
+    runner_of,
+    search,
+    start,
+    states_of,
+    untrained,
+)
 
 from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement, seed_of
@@ -24,7 +36,7 @@ from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, proposals, samplers
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.search.ledger import open_ledger
-from hrsearch.search.promise import most_promising
+from hrsearch.search.promise import Untrained, most_promising
 from hrsearch.search.proposals import view_of
 from hrsearch.search.remaining import is_over
 from hrsearch.search.samplers import SAMPLERS
@@ -90,13 +102,17 @@ class Interrupted:
         return self.function(given)
 
 
-@pytest.mark.parametrize(("sampler", "draws"), [*((name, 1) for name in sorted(SAMPLERS)), ("evolve", 3)])
+@pytest.mark.parametrize(
+    ("sampler", "draws", "asked"),
+    [*((name, 1, None) for name in sorted(SAMPLERS)), ("evolve", 3, None), ("evolve", 3, untrained)],
+)
 def test_interrupted_and_resumed_is_uninterrupted(
-    sampler: str, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, draws: int, asked: Untrained | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samplers, "STARTUP", 14 if sampler == "gp" else 4)  # a Gaussian process takes seconds
     monkeypatch.setattr(samplers, "POPULATION", (4, 4))
     told: dict[str, Any] = {"sampler": sampler, "draws": draws, "limits": ("flops<=0.25G", "latency<=20ms")}
+    told |= {"untrained": asked}
     search(tmp_path / "whole", 16, **told)
     evaluate = Interrupted(0, 3, 9, 10, 14)
     for _ in evaluate.at:
@@ -269,6 +285,24 @@ def test_of_several_draws_one_is_chosen_by_a_single_objective(folder: Path, monk
     search(folder, 24, objectives=("score",), draws=8, control=0.0)
     assert len(places) > 5
     assert any(places)
+
+
+def test_what_a_zero_cost_proxy_says_is_kept_and_decides_from_the_first_candidate(folder: Path) -> None:
+    """It is kept of every drawn network within the limits; of the first draws the best by it is trained."""
+    told: dict[str, Any] = {"draws": 16, "control": 0.25, "limits": ("flops<=0.25G",), "space": KNOWN, "seed": 1}
+    search(folder, 9, untrained=lambda arch: -untrained(arch), **told)
+    drawn = [trial for trial in read_study(folder).trials if trial.knobs and trial.state == "trained"]
+    said = {trial.number: trial.attributes["zero_cost"] for trial in drawn}
+    assert said == {trial.number: -untrained(Arch.from_dict(trial.attributes["arch"])) for trial in drawn}
+    assert {"random"} == {trial.attributes.get("arm") for trial in drawn if "arm" in trial.attributes}
+    assert not [
+        one for one in read_study(folder).trials if one.attributes.get("known") and "zero_cost" in one.attributes
+    ]
+    search(folder.parent / "plain", 9, **told)
+    others = [one.attributes for one in read_study(folder.parent / "plain").trials if one.knobs]
+    plain = next(one["flops"] for one in others if "arm" not in one)
+    chosen = [trial.attributes["flops"] for trial in drawn if "arm" not in trial.attributes]
+    assert chosen[0] < plain  # of its draws the smallest, which is the best in both, not the first
 
 
 @pytest.mark.parametrize("limits", [("flops<=1M",), ()])

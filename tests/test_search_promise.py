@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrsearch.search.promise import best_together, hits_of
+from hrsearch.search.promise import Draft, best_together, hits_of, most_promising_untrained
 
 
 def test_drafts_are_chosen_for_what_those_before_them_leave() -> None:
@@ -23,6 +23,21 @@ def test_hits_are_chances_to_take_of_the_box_what_is_free() -> None:
     assert set(np.unique(hits[0])) <= {0.0, 0.5}
     hits = hits_of(guesses, values, directions, seed=0)
     assert hits.sum() == pytest.approx(0.0)  # one network is best in both: there is nothing to add
+
+
+def test_before_anything_is_trained_a_zero_cost_proxy_and_the_exact_costs_say_what_is_worth_it() -> None:
+    drafts = [draft(5, 10), draft(9, 40), draft(4, 20), draft(9.5, 90)]
+    assert most_promising_untrained(drafts, [], ("score", "flops", "latency"), seed=0, count=4)[0] in (0, 1)
+    before = [draft(9, 38), draft(5, 9)]  # what is begun is as good as the first three and smaller
+    assert most_promising_untrained(drafts, before, ("score", "latency"), seed=0) == [3]
+    assert most_promising_untrained(drafts, before, ("score",), seed=0) == [3]
+    assert most_promising_untrained([*drafts[::-1], draft(None, 1)], before, ("score",), seed=0) == [0]
+    by_params = [draft(5, 10, params=9), draft(5, 10, params=7)]
+    assert most_promising_untrained(by_params, [], ("score", "params"), seed=0) == [1]
+
+
+def draft(untrained: float | None, flops: int, params: int = 1) -> Draft:
+    return Draft({}, {}, {"params": params, "flops": flops}, untrained=untrained)
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

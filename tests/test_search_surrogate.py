@@ -39,6 +39,18 @@ def test_a_network_becomes_a_row_of_its_knobs_its_shape_and_its_costs() -> None:
     assert set(weights_of(len(CHOICES))) == set(range(6))
 
 
+def test_what_a_zero_cost_proxy_says_is_a_column_of_its_own_after_the_knobs() -> None:
+    shapes = [load_arch("hrvit_b1").to_dict()] * 3
+    settings: list[dict[str, Any]] = [{"stages": 5, "width": 16}] * 3
+    plain = features(settings, CHOICES, [[1]] * 3, shapes)
+    told = features(settings, CHOICES, [[1]] * 3, shapes, [np.e - 1, 1 - np.e, None])
+    assert [row[6] for row in told] == pytest.approx([1, -1, 0])  # logarithms of either sign; nothing said: the mean
+    assert [(*row[:6], *row[7:]) for row in told] == plain
+    weights = weights_of(len(CHOICES), is_asked=True)
+    assert weights == {**weights_of(len(CHOICES)), 6: surrogate.UNTRAINED}
+    assert features(settings, CHOICES, [[1]] * 3, shapes, [None] * 3)[0][6] == 0
+
+
 def test_a_shape_tells_of_the_head_s_maps_and_of_the_blocks_of_every_stage() -> None:
     stem, stages = [branch(3, 1)], [branch(6, 2, 2), branch(9, 4, 1)]
     made = arch(stem, stages, [branch(7, 2, 1), branch(5, 4)])

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from hrsearch.api import search
 from hrsearch.arch import Arch, Branch, Stage
 from hrsearch.build import build
+from hrsearch.candidate import seed_of
 from hrsearch.errors import InputError
+from hrsearch.evaluate import untrained
 from hrsearch.proxy import proxy_data
 from hrsearch.proxy.zero import Probe, naswot, probe_of, synflow, zico
 from hrsearch.registry import BLOCKS, HEADS, LINKS, ZERO_COST
-from hrsearch.runner import Proxy, load_runner
+from hrsearch.runner import Proxy, Runner, load_runner
 
 HEAD = part(HEADS, "segformer", width=16)
 
@@ -114,6 +116,14 @@ engine: {kind: inline}
 """
 
 
+ASKED = """
+proxy: {{image: 32, batch: 8, steps: 3, warmup: 1, train_images: 64, val_images: 16}}
+measure: {{image: [64, 64], seconds: 0.1}}
+search: {{draws: 3, zero_cost: {kind}}}
+engine: {{kind: inline}}
+"""
+
+
 @pytest.mark.long
 def test_a_screen_lets_few_of_the_untrained_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole road: the search, its report, and the trust card over all three rungs."""
@@ -136,7 +146,38 @@ def test_a_screen_lets_few_of_the_untrained_go_on(tmp_path: Path, monkeypatch: p
     assert card.proxy[0].name == "synflow, untrained (rung 0)"
 
 
-def test_a_screen_that_does_not_exist_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "runner.yaml").write_text("proxy: {screen: synflo}")
+@pytest.mark.parametrize("kind", ["synflow", "naswot"])
+def test_a_search_asks_it_of_every_draw(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is what the proxy says of the network with the weights that a seed of its own gives it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runner.yaml").write_text(ASKED.format(kind=kind))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    study = search("space.yaml", "runner.yaml", 3, name="study")
+    runner = load_runner("runner.yaml")
+    data = proxy_data(runner.proxy, "segment")
+    for trial in study.record.trained:
+        arch = Arch.from_dict(trial.attributes["arch"])
+        torch.manual_seed(seed_of(0, arch.digest()))
+        value = ZERO_COST[kind](build(arch, classes=len(data.classes)), probe_of(data, runner.proxy, seed=0))
+        assert trial.attributes["zero_cost"] == pytest.approx(value, rel=1e-6)
+    asked = untrained(runner, data)
+    before = torch.get_rng_state()
+    assert asked is not None
+    assert asked(arch) == trial.attributes["zero_cost"]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_not_finite_is_nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner.model_validate({"search": {"zero_cost": "synflow"}, "proxy": {"image": 32}})
+    monkeypatch.setitem(ZERO_COST._entries, "synflow", lambda network, probe: -math.inf)
+    asked = untrained(runner, proxy_data(runner.proxy, "segment"))
+    assert asked is not None
+    assert asked(small("hrvit", "hr")) is None
+    assert untrained(Runner(), proxy_data(runner.proxy, "segment")) is None
+
+
+@pytest.mark.parametrize("where", ["proxy: {screen: synflo}", "search: {zero_cost: synflo}"])
+def test_one_that_does_not_exist_is_told_at_once(where: str, tmp_path: Path) -> None:
+    (tmp_path / "runner.yaml").write_text(where)
     with pytest.raises(InputError, match="zero-cost proxy 'synflo' does not exist; did you mean 'synflow'"):
         load_runner(tmp_path / "runner.yaml")

@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import json
+import math
 import os
 import random
 import resource
@@ -12,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def cost_of(arch: Arch) -> Cost:
     """Made-up costs that grow with widths and depths."""
     size = sum(branch.channels * (1 + branch.depth) for stage in arch.stages for branch in stage.branches)
     return Cost(params=1000 * size, flops=1_000_000 * size)
+
+
+def untrained(arch: Arch) -> float:
+    """A made-up zero-cost proxy: says which networks score well, on a scale of its own."""
+    return math.exp(cost_of(arch).flops / 1e8)
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str =
     """Drive the toy's search; options go to the runner's search section, `engine` and `on_event` where they belong."""
     preload, forecast, earlier = options.pop("preload", ()), options.pop("forecast", None), options.pop("earlier", ())
     judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast, earlier=earlier)
+    judging = replace(judging, untrained=options.pop("untrained", None))
     told = {
         "hours": options.pop("hours", None),
         "attributes": options.pop("attributes", {}),

@@ -18,7 +18,7 @@ from hrsearch.search.foresight import Forecast, Foresight
 from hrsearch.search.judging import failed
 from hrsearch.search.leases import is_lost, new_owner, until
 from hrsearch.search.ledger import Ledger
-from hrsearch.search.promise import Counting
+from hrsearch.search.promise import Counting, Untrained
 from hrsearch.search.proposals import (
     How,
     Proposal,
@@ -52,6 +52,7 @@ class Plan:
     forecast: Forecast | None = None
     earlier: Mapping[str, Evaluation] = field(default_factory=dict)  # by digest
     inherits: bool = False  # whether candidates begin with weights of a relative
+    untrained: Untrained | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class Claims:
             seen = {identity_of(trial) for trial in trials}
             self._proposals = [proposal for proposal in self._proposals if proposal.identity not in seen]
         if not self._proposals:
-            counting = Counting(self._plan.cost_of, self._plan.limits)
+            counting = Counting(self._plan.cost_of, self._plan.limits, self._plan.untrained)
             self._proposals = propose(self._plan.space, trials, self._plan.how, counting, wanted)
         if not self._proposals:
             told = f"the space seems to hold no network besides the {len(trials):,} already drawn"
@@ -272,6 +273,8 @@ class Claims:
         known |= {"violations": violations} if violations else {}
         reason = broken(self._plan.limits, known)
         known |= self._foresight.expected(arch)
+        if self._plan.untrained and not reason and "known" not in entry.attributes:
+            known["zero_cost"] = self._plan.untrained(arch)
         if arch.digest() in self._plan.earlier and ("known" in entry.attributes or not reason):
             copied = self._plan.earlier[arch.digest()].attributes
             known = settled({**entry.attributes, **known, **copied}, self._ledger.objectives, self._plan.limits)

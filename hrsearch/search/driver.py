@@ -28,6 +28,7 @@ from hrsearch.search.interruption import Interruption
 from hrsearch.search.judging import Evaluate, judged, result_of
 from hrsearch.search.leases import Leases
 from hrsearch.search.ledger import Ledger, open_ledger
+from hrsearch.search.promise import Untrained
 from hrsearch.search.proposals import How
 from hrsearch.search.room import Reserve, checkpoints_in
 from hrsearch.search.rungs import Ladder
@@ -65,11 +66,11 @@ class _Flight:
 class Judging:
     """What judges candidates.
 
-    `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
-    learns from what was measured. What the studies in the folders `earlier` have judged is taken over from them (see
-    `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's engine, whose workers have the
-    modules of `preload` imported and have called `prepare`. `under` makes another `evaluate` for a study with
-    these attributes, which another driver may have begun.
+    `cost_of` runs in the driver, before training; an InputError of it refuses the network. So do `forecast`, which
+    learns from what was measured, and `untrained`, a zero-cost proxy. What the studies in the folders `earlier` have
+    judged is taken over from them (see `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's
+    engine, whose workers have the modules of `preload` imported and have called `prepare`. `under` makes another
+    `evaluate` for a study with these attributes, which another driver may have begun.
     """
 
     cost_of: Callable[[Arch], Cost]
@@ -77,6 +78,7 @@ class Judging:
     preload: Sequence[str] = ()
     prepare: Prepare | None = None
     forecast: Forecast | None = None
+    untrained: Untrained | None = None
     earlier: Sequence[Path] = ()
     under: Callable[[Mapping[str, Any]], Evaluate] | None = None
 
@@ -115,7 +117,8 @@ def drive(
         ledger.set(budget=budget, hours=hours, is_exhausted=False, **_data_now(ledger.attributes, runner))
         interruption = stack.enter_context(Interruption())
         cost_of = interruption.allowing(judging.cost_of)
-        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit)
+        untrained = interruption.allowing(judging.untrained) if judging.untrained else None
+        plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit, untrained)
         setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
         engine = engine_of(runner.engine, setup)
         stack.callback(engine.shutdown, cancel_futures=True)

@@ -16,7 +16,7 @@ from hrsearch.arch import Arch
 from hrsearch.errors import InputError
 from hrsearch.front import Range, non_dominated, ranges_of, shares
 from hrsearch.objective import OBJECTIVES, Cost, Limit
-from hrsearch.search.surrogate import Row, Rows, features, forecast, weights_of
+from hrsearch.search.surrogate import Row, Rows, features, forecast, levelled, weights_of
 from hrsearch.search.verdict import broken, violations_of
 from hrsearch.space import Knob, Setting
 
@@ -25,13 +25,16 @@ TREES = 40  # of the forest that tells who breaks a limit
 POINTS = 2000  # of the box, by which hypervolume is estimated
 EXACT = ("params", "flops")
 
+Untrained = Callable[[Arch], float | None]  # what a zero-cost proxy says of a network; None: nothing finite
+
 
 @dataclass(frozen=True)
 class Counting:
-    """Counts a network's exact costs and holds them against the limits."""
+    """Counts a network's exact costs and holds them against the limits; `untrained` is a zero-cost proxy."""
 
     cost_of: Callable[[Arch], Cost]
     limits: tuple[Limit, ...] = ()
+    untrained: Untrained | None = None
 
     def of(self, arch: Arch | None) -> dict[str, int] | None:
         """The costs by their attributes' names; None for a network that would be refused for them."""
@@ -63,6 +66,7 @@ class Draft:
     arch: Mapping[str, Any]  # as the study keeps it
     costs: Mapping[str, int]
     values: Sequence[float] = ()
+    untrained: float | None = None  # what a zero-cost proxy says of it
     is_through: bool = True  # False where the values are what the last rung should say
 
 
@@ -91,6 +95,23 @@ def most_promising(
     return best_together(hits * _chances(drafts, judged, refused, knobs, seed)[:, None], count)
 
 
+def most_promising_untrained(
+    drafts: Sequence[Draft], before: Sequence[Draft], objectives: Sequence[str], seed: int, count: int = 1
+) -> list[int]:
+    """As `most_promising`, where too little was trained yet to forecast from: the drafts that add most to the front of
+    those `before` by what a zero-cost proxy says and the exact costs among the objectives (or else FLOPs, with which
+    other costs go)."""
+    costs = [name for name in objectives if name in EXACT] or ["flops"] * (len(objectives) > 1)
+    directions = ["maximize", *("minimize" for _ in costs)]
+    both = [*drafts, *before]
+    said = levelled([draft.untrained for draft in both])
+    points = [[one, *(draft.costs[name] for name in costs)] for one, draft in zip(said, both, strict=True)]
+    ranges = ranges_of(points, directions)
+    left = _left(np.array(points[len(drafts) :]).reshape(-1, len(directions)), directions, ranges, seed)
+    placed = shares(points[: len(drafts)], ranges)
+    return best_together((placed[:, None] >= left).all(axis=2).astype(float), count)
+
+
 def hits_of(guesses: Rows, values: Rows, directions: Sequence[str], seed: int) -> Rows:
     """(draft, point): how likely each draft, guessed (guess, draft, objective), is to be no worse than each of some
     points of the values' box that they leave free. Its mean is the share of what is left that the draft should take.
@@ -114,7 +135,7 @@ def hits_of(guesses: Rows, values: Rows, directions: Sequence[str], seed: int) -
 
 def _left(values: Rows, directions: Sequence[str], ranges: Sequence[Range], seed: int) -> Rows:
     """(point, objective): shares of the ranges that no value is as good as."""
-    front = shares(values[non_dominated(values.tolist(), directions)].tolist(), ranges)
+    front = shares(values[non_dominated(values.tolist(), directions)].tolist(), ranges).reshape(-1, len(directions))
     points = np.random.default_rng(seed).random((POINTS, len(directions)))
     return points[~(front[:, None] >= points).all(axis=2).any(axis=0)]
 
@@ -147,8 +168,9 @@ def _chances(
     from sklearn.ensemble import ExtraTreesRegressor
 
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=seed, n_jobs=1)
-    forest.fit(_rows([*judged, *refused], knobs), [1.0] * len(judged) + [0.0] * len(refused))
-    return np.asarray(forest.predict(_rows(drafts, knobs)))
+    is_asked = _is_asked(drafts)
+    forest.fit(_rows([*judged, *refused], knobs, is_asked), [1.0] * len(judged) + [0.0] * len(refused))
+    return np.asarray(forest.predict(_rows(drafts, knobs, is_asked)))
 
 
 def _guesses(
@@ -160,10 +182,11 @@ def _guesses(
     seed: int,
 ) -> Rows:
     """Values of every draft: as they are where they are exact, else drawn from what is forecast."""
-    rows, known = _rows(drafts, knobs), _rows(judged, knobs)
+    is_asked = _is_asked(drafts)
+    rows, known = _rows(drafts, knobs, is_asked), _rows(judged, knobs, is_asked)
     luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
     guesses = np.empty((GUESSES, len(drafts), len(objectives)))
-    weights = weights_of(len(knobs))
+    weights = weights_of(len(knobs), is_asked)
     sure = sum(draft.is_through for draft in judged)
     for column, name in enumerate(objectives):
         if name in EXACT:
@@ -177,7 +200,13 @@ def _guesses(
     return guesses
 
 
-def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob]) -> list[Row]:
+def _is_asked(drafts: Sequence[Draft]) -> bool:
+    """Whether a zero-cost proxy has said anything of any."""
+    return any(draft.untrained is not None for draft in drafts)
+
+
+def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob], is_asked: bool) -> list[Row]:
     choices = {name: knob.values for name, knob in knobs.items()}
     costs = [[draft.costs[name] for name in EXACT] for draft in drafts]
-    return features([draft.setting for draft in drafts], choices, costs, [draft.arch for draft in drafts])
+    said = [draft.untrained for draft in drafts] if is_asked else ()
+    return features([draft.setting for draft in drafts], choices, costs, [draft.arch for draft in drafts], said)

@@ -24,7 +24,7 @@ from hrsearch.candidate import seed_of
 from hrsearch.front import ranges_of, shares
 from hrsearch.objective import OBJECTIVES
 from hrsearch.search.judging import MEMORY
-from hrsearch.search.promise import EXACT, Counting, Draft, most_promising
+from hrsearch.search.promise import EXACT, Counting, Draft, most_promising, most_promising_untrained
 from hrsearch.search.repair import repaired
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import GENERATIONAL, population_of, sampler_of
@@ -206,14 +206,19 @@ def _weighed(
         for trial, expected in trials
         if trial.params and (expected or trial.state == TrialState.COMPLETE)
     ]
+    is_early, asks = len(judged) < FEWEST_JUDGED, counting.untrained is not None
     within = _within_limits(space, found, seen, seed_of(how.seed, len(trials), "repair"), counting)
-    kept = list(within if len(judged) >= FEWEST_JUDGED else islice(within, count))
+    kept = list(islice(within, count) if is_early and not asks else within)
     if len(kept) <= count:
         return [proposal for proposal, _ in kept] or list(found[:1])
-    drafts = [_drafted(proposal.draw, costs) for proposal, costs in kept]
-    refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
+    drafts = [_drafted(proposal.draw, costs, counting) for proposal, costs in kept]
     seed = seed_of(how.seed, len(trials), "weighed")
-    best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count)
+    if is_early:
+        begun = [_draft(trial) for trial, _ in trials if trial.params and "zero_cost" in trial.user_attrs]
+        best = most_promising_untrained(drafts, begun, how.objectives, seed, count)
+    else:
+        refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
+        best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count)
     return [kept[place][0] for place in best]
 
 
@@ -235,13 +240,16 @@ def _within_limits(
             yield changed, costs
 
 
-def _drafted(draw: Draw, costs: Mapping[str, int]) -> Draft:
+def _drafted(draw: Draw, costs: Mapping[str, int], counting: Counting) -> Draft:
     assert draw.arch is not None  # it was counted
-    return Draft(draw.setting, draw.arch.to_dict(), costs)
+    untrained = counting.untrained(draw.arch) if counting.untrained else None
+    return Draft(draw.setting, draw.arch.to_dict(), costs, untrained=untrained)
 
 
 def _draft(trial: FrozenTrial, values: Sequence[float] = ()) -> Draft:
-    return Draft(trial.params, trial.user_attrs["arch"], {name: trial.user_attrs[name] for name in EXACT}, values)
+    known = trial.user_attrs
+    costs = {name: known[name] for name in EXACT}
+    return Draft(trial.params, known["arch"], costs, values, untrained=known.get("zero_cost"))
 
 
 def _failed_at_what_it_takes(trial: FrozenTrial) -> bool:

@@ -150,8 +150,9 @@ class Ladder:
         if self.by != "gain" or len(last) < ENOUGH_TO_FORECAST:
             return {}
         choices = _choices_of(drawn)
-        rows = tuple(_rows(drawn, rung, choices))
-        found = _forecast(rows, tuple(last), tuple(last.values()), knobs=len(choices))
+        is_asked = any(trial.user_attrs.get("zero_cost") is not None for trial in drawn)
+        rows = tuple(_rows(drawn, rung, choices, is_asked))
+        found = _forecast(rows, tuple(last), tuple(last.values()), len(choices), is_asked)
         pairs = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
         return {trial.number: pair for trial, pair in zip(drawn, pairs, strict=True)}
 
@@ -237,21 +238,24 @@ def _choices_of(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[Any]]:
     }
 
 
-def _rows(trials: Sequence[FrozenTrial], rung: int, choices: Mapping[str, Sequence[Any]]) -> list[Row]:
+def _rows(trials: Sequence[FrozenTrial], rung: int, choices: Mapping[str, Sequence[Any]], is_asked: bool) -> list[Row]:
     """The trials with what `features` tells of them, and what a rung said: the loss, and the task's metric, for a score
     may be the loss in other words."""
     costs = [[trial.user_attrs[name] for name in EXACT] for trial in trials]
     said = [(score["loss"], task_metric(score)[1]) for score in (_rungs(trial)[rung] for trial in trials)]
     archs = [trial.user_attrs["arch"] for trial in trials]
-    rows = features([trial.params for trial in trials], choices, costs, archs)
+    untrained = [trial.user_attrs.get("zero_cost") for trial in trials] if is_asked else ()
+    rows = features([trial.params for trial in trials], choices, costs, archs, untrained)
     return [(*row, *one) for row, one in zip(rows, said, strict=True)]
 
 
 @lru_cache(maxsize=8)
-def _forecast(rows: tuple[Row, ...], at: tuple[int, ...], values: tuple[float, ...], knobs: int) -> Forecast:
+def _forecast(
+    rows: tuple[Row, ...], at: tuple[int, ...], values: tuple[float, ...], knobs: int, is_asked: bool
+) -> Forecast:
     """The values that all rows should have, from those `at` which they are known. What a rung said comes last in a row.
 
     Remembered, because who goes on, whose checkpoint is kept and what a sampler is told ask for the same.
     """
-    weights = {**weights_of(knobs), -1: WEIGHT, -2: WEIGHT}
+    weights = {**weights_of(knobs, is_asked), -1: WEIGHT, -2: WEIGHT}
     return forecast([rows[place] for place in at], values, rows, weights)

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ LEARNT = (33, 50, 75, 110)
 PRIOR = (0.3, 6.0, 0.04, 0.2)  # variance and length of what is smooth, variances of the trend and of the noise
 MOST = 400  # rows that a forecast is made from, the newest that are measured: a process' time grows with their cube
 KNOB = 0.3  # weight of a knob's column: the most of what it does shows in the network's shape and its costs
+UNTRAINED = 3.0  # weight of what a zero-cost proxy says: with few networks known it tells more than all else
 MAPS = 6  # of the pyramid that the head is given, which a row tells of
 
 
@@ -40,26 +42,39 @@ def features(
     choices: Mapping[str, Sequence[Any]],
     costs: Iterable[Sequence[float]],
     archs: Iterable[Mapping[str, Any]],
+    untrained: Sequence[float | None] = (),
 ) -> list[Row]:
-    """Networks as rows: each knob's place among its values, from 0 to 1, and whether the network has it; its shape;
-    logs of its costs. `archs` are networks as the study keeps them."""
+    """Networks as rows: each knob's place among its values, from 0 to 1, and whether the network has it; what a
+    zero-cost proxy says of it, where one is asked (`untrained`); its shape; logs of its costs. `archs` are networks as
+    the study keeps them."""
     places = {
         name: {value: (place / max(len(values) - 1, 1), 1.0) for place, value in enumerate(values)}
         for name, values in choices.items()
     }
+    said = ((one,) for one in levelled(untrained)) if untrained else repeat(())
     return [
         (
             *chain.from_iterable(at[setting[name]] if name in setting else (0.5, 0.0) for name, at in places.items()),
+            *told,
             *shape_of(arch),
             *(math.log(max(one, 1)) for one in cost),
         )
-        for setting, cost, arch in zip(settings, costs, archs, strict=True)
+        for (setting, cost, arch), told in zip(zip(settings, costs, archs, strict=True), said, strict=False)
     ]
 
 
-def weights_of(knobs: int) -> dict[int, float]:
-    """The weights of the columns of `features`, with so many knobs, that have another than 1."""
-    return dict.fromkeys(range(2 * knobs), KNOB)
+def levelled(untrained: Sequence[float | None]) -> list[float]:
+    """What a zero-cost proxy says, which may span many powers of ten, as logarithms of either sign; where it said
+    nothing, the others' mean."""
+    found = [None if one is None else math.copysign(math.log1p(abs(one)), one) for one in untrained]
+    usual = fmean([one for one in found if one is not None] or [0.0])
+    return [usual if one is None else one for one in found]
+
+
+def weights_of(knobs: int, is_asked: bool = False) -> dict[int, float]:
+    """The weights of the columns of `features`, with so many knobs, that have another than 1; `is_asked`: a zero-cost
+    proxy."""
+    return dict.fromkeys(range(2 * knobs), KNOB) | ({2 * knobs: UNTRAINED} if is_asked else {})
 
 
 def shape_of(arch: Mapping[str, Any]) -> Row:
