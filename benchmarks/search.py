@@ -78,7 +78,7 @@ def ours(sampler: str, rungs: bool = False, **search: Any) -> Way:
         recorded_by = load_runner(RUNNER).proxy
         proxy = recorded_by if rungs else recorded_by.model_copy(update={"rungs": ()})
         asks = "zero_cost" in search
-        clock.proposing = UNTRAINED_S * settings["draws"] if asks else 0.0
+        clock.proposing = UNTRAINED_S * search.get("draws", 1) if asks else 0.0
         runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline"), "proxy": proxy})
 
         def evaluate(candidate: Candidate) -> Judgement:

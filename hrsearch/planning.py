@@ -15,9 +15,10 @@ from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import InputError, NothingFits
-from hrsearch.evaluate import PRELOAD, Evaluate, prepare
+from hrsearch.evaluate import PRELOAD, Evaluate, prepare, untrained
 from hrsearch.objective import Cost, parse_limit, readable
 from hrsearch.proxy import proxy_data
+from hrsearch.proxy.data import Dataset
 from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.learning import learn, learner_of, validate
 from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
@@ -91,7 +92,7 @@ class Trying(Evaluate):
         network = build(candidate.arch, classes=len(data.classes), drop_path=proxy.drop_path)
         for _ in self._measured(network):
             pass
-        once = time.perf_counter() - start
+        once = time.perf_counter() - start + (0.0 if candidate.known else self._asking(candidate.arch, data))
         plan = proxy.model_copy(update={"steps": max(proxy.steps, WARM + STEPS)})
         given = batches(data, plan, How(augments=proxy.augment), seed=0)
         learner = learner_of(network, data, plan, self.runner.device)
@@ -104,6 +105,15 @@ class Trying(Evaluate):
         start = time.perf_counter()
         validate(learner, data, proxy)
         return Judgement({"once": once + time.perf_counter() - start, "step": per_step})
+
+    def _asking(self, arch: Arch, data: Dataset) -> float:
+        """Seconds to ask a zero-cost proxy of a candidate's draws, where the driver does that on the same machine."""
+        asked = untrained(self.runner, data)
+        if asked is None or self.runner.engine.kind not in ("inline", "processes"):
+            return 0.0
+        start = time.perf_counter()
+        asked(arch)
+        return self.runner.search.draws * (time.perf_counter() - start)
 
 
 def forecast(
@@ -134,7 +144,7 @@ def forecast(
             on_timed(timed[-1])
         for name, arch in space.known:
             with suppress(InputError):
-                published.append(_timed(Sample(name, arch, cost_of(arch).flops), engine, evaluate, 1))
+                published.append(_timed(Sample(name, arch, cost_of(arch).flops), engine, evaluate, 1, is_known=True))
                 on_timed(published[-1])
     shares = [_at(timed, flops) for _, flops in samples]
     seconds = statistics.fmean(once + step * steps_of(runner.proxy, runner.search.eta) for once, step in shares)
@@ -166,7 +176,7 @@ def lines_of(found: Forecast) -> Iterator[str]:
     """The forecast in words."""
     width = max([7, *(len(one.sample.name) for one in found.timed)])
     for one in found.timed:
-        once = f"{one.once:5.1f} s to build, time and validate"
+        once = f"{one.once:5.1f} s to choose, build, time and validate"
         cost = f"{readable(one.sample.flops):>6} FLOPs"
         yield f"{one.sample.name:<{width}} {cost}: {once}, {one.step:.2f} s a step of training"
     workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
@@ -233,9 +243,9 @@ def _drawn(space: Space, runner: Runner, cost_of: Callable[[Arch], Cost]) -> tup
     return sorted(found.values(), key=lambda one: one[1]), kept >= OFTEN * len(found)
 
 
-def _timed(sample: Sample, engine: Workers, evaluate: Trying, copies: int) -> Timed:
+def _timed(sample: Sample, engine: Workers, evaluate: Trying, copies: int, is_known: bool = False) -> Timed:
     """So many copies of the sample at once, so that it finds the machine as busy as a search makes it."""
-    candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path())
+    candidate = Candidate(0, sample.arch.digest(), sample.arch, 0, Path(), known=is_known)
     futures = [engine.submit(judged, evaluate, candidate) for _ in range(copies)]
     known = [result_of(future) for future in futures]
     failure = next((one["reason"] for one in known if "reason" in one), None)

@@ -258,6 +258,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "latency_low_ms": latency.get("low_ms"),
         "latency_high_ms": latency.get("high_ms"),
         "expected_ms": attributes.get("expected_ms"),
+        "zero_cost": attributes.get("zero_cost"),
         "params": attributes.get("params"),
         "rung": score.get("rung"),
         "memory_bytes": (attributes.get("memory") or {}).get("bytes"),

@@ -20,6 +20,7 @@ from toy_search import SPACE, Toy, search
 
 from hrsearch import api, planning
 from hrsearch.api import cost_counter
+from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.grammar import yaml_of
@@ -335,6 +336,29 @@ def test_plan_times_the_batches_that_a_search_trains_on(
 
 
 @pytest.mark.long
+def test_plan_counts_what_asking_a_zero_cost_proxy_of_the_draws_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the driver, which asks, works on the same machine; published networks are not asked."""
+    asked: list[Arch] = []
+    monkeypatch.setattr(planning, "untrained", lambda runner, data: asked.append if runner.search.zero_cost else None)
+    monkeypatch.setattr(time, "perf_counter", lambda: 3.0 * len(asked))
+    settings: dict[str, Any] = {"proxy": {"image": 32, "batch": 4, "steps": 4, "warmup": 1}, "search": {"draws": 5}}
+    settings["measure"] = {"image": (32, 32), "engine": "untimed"}
+    monkeypatch.setattr(planning.Trying, "_measured", lambda self, network: iter(()))
+    arch = Space.parse(SPACE).draw(lambda knob: knob.values[0]).arch
+    assert arch is not None
+    candidate = Candidate(0, arch.digest(), arch, 0, Path())
+
+    def once(**changed: Any) -> float:
+        runner = Runner.model_validate({**settings, **changed})
+        return float(planning.Trying(runner, 1.0)(candidate).attributes["once"])
+
+    asks = {"search": {"draws": 5, "zero_cost": "synflow"}}
+    assert (once(), once(**asks)) == (0, 15)
+    assert once(**asks, engine={"kind": "ray"}) == 0
+    candidate = replace(candidate, known=True)
+    assert once(**asks) == 0
+
+
 def test_a_small_space_is_found_to_be_small(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(UNEVEN.replace("15, 17", "8, 15, 16"))  # 15 cannot be built
     runner = Runner()

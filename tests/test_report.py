@@ -24,7 +24,7 @@ from hrsearch.report import FIGURES, sections, write_report
 from hrsearch.report.differences import apart, differences, nearest, of_heads
 from hrsearch.report.effects import effects
 from hrsearch.report.figures import COLOURS, Axis, Bars, Chart, Solid, Trace, early_score
-from hrsearch.report.forecasts import forecasts
+from hrsearch.report.forecasts import forecasts, foretold
 from hrsearch.report.headline import better_than, cheaper_than, comparisons, headline, standing_out, summary
 from hrsearch.report.health import sentences
 from hrsearch.report.knobs import clear, importances_of, signed
@@ -508,6 +508,29 @@ def test_bill_shares_add_up_and_forecasts_are_held_to_account() -> None:
     assert "Kendall tau" not in forecasts(flat)
     assert "wrong by" in forecasts(flat)
     assert forecasts(example_record(4)) == ""
+
+
+def test_a_zero_cost_proxy_is_held_to_account() -> None:
+    """Against the scores of what was drawn and trained in full, where the search asked one."""
+    record = example_record(12)
+    said = {trial.number: trial.values[0] for trial in record.trained if trial.knobs}
+    trials = [
+        dataclasses.replace(one, attributes={**one.attributes, "zero_cost": said[one.number]})
+        if one.number in said
+        else one
+        for one in record.trials
+    ]
+    runner = {
+        **record.attributes["runner"],
+        "search": {**record.attributes["runner"]["search"], "zero_cost": "synflow"},
+    }
+    asked = dataclasses.replace(record, trials=tuple(trials), attributes={**record.attributes, "runner": runner})
+    assert "What synflow says" in foretold(asked)
+    assert "orders the 11 that were trained in full by their scores with Kendall tau 1.00" in foretold(asked)
+    assert foretold(asked) in page(asked)
+    assert asked.table()["zero_cost"].dropna().tolist() == list(said.values())
+    assert foretold(dataclasses.replace(asked, attributes=record.attributes)) == ""  # it was not asked
+    assert foretold(dataclasses.replace(asked, trials=record.trials)) == ""  # it said nothing
 
 
 def planted(count: int = 120) -> Record:

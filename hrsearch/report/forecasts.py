@@ -1,4 +1,4 @@
-"""How well the parts of measured networks told the latency of the next ones: forecasts held to account."""
+"""How well what was told before measuring and training was borne out: forecasts held to account."""
 
 import math
 
@@ -28,3 +28,17 @@ def forecasts(record: Record) -> str:
     if spared:
         said += f" {counted(spared, 'candidate')} far beyond the limit were refused by it without being built."
     return f"{said} No figure of this page is a forecast."
+
+
+def foretold(record: Record) -> str:
+    """How well a zero-cost proxy that the search asks ordered what was trained in full; empty where there was none."""
+    kind = (record.attributes.get("runner") or {}).get("search", {}).get("zero_cost")
+    pairs = [(trial.attributes.get("zero_cost"), value_of(trial, "score")) for trial in record.trained]
+    table = pd.DataFrame([pair for pair in pairs if None not in pair], columns=["said", "score"], dtype=float)
+    tau = table["said"].corr(table["score"], method="kendall") if len(table) >= FEWEST else math.nan
+    if not kind or not math.isfinite(tau):
+        return ""
+    return (
+        f"What {kind} says of an untrained network goes into what is expected of each draw: it orders the {len(table)} "
+        f"that were trained in full by their scores with Kendall tau {tau:.2f}. Its own choices are among them."
+    )

@@ -8,7 +8,7 @@ from hrsearch.report.confirmation import confirmation
 from hrsearch.report.differences import apart
 from hrsearch.report.elsewhere import elsewhere
 from hrsearch.report.figures import FIGURES, early_score, growth_of, seconds_of
-from hrsearch.report.forecasts import forecasts
+from hrsearch.report.forecasts import forecasts, foretold
 from hrsearch.report.headline import comparisons, headline, summary
 from hrsearch.report.health import health
 from hrsearch.report.knobs import knobs
@@ -167,10 +167,8 @@ def _growing(record: Record) -> str:
     gained = 1 - shares[-1 - last] / shares[-1] if len(shares) > last and shares[-1] else 1.0
     added = f"{gained:.1%} of it" if gained >= 5e-4 else "nothing"
     late = f" The last {counted(last, 'trial')} added {added}." if last > 1 and shares[-1] else ""
-    return (
-        "How much of the box between the worst and the best values seen the front dominates; costs on a log scale."
-        + late
-    )
+    told = "How much of the box between the worst and the best values seen the front dominates; costs on a log scale."
+    return f"{told}{late} {foretold(record)}".rstrip()
 
 
 def _arms(record: Record) -> str:
