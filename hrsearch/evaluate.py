@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -129,7 +130,8 @@ def _data(proxy: Proxy, task: str) -> Dataset:
 def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] | None:
     """What says of a network, before it is trained, what the runner's `zero_cost` proxy does; None if there is none.
 
-    That is None where the value is not finite. What was asked is remembered.
+    That is None where the value is not finite, and where the network cannot be asked: judging it will say why. What was
+    asked is remembered.
     """
     kind = runner.search.zero_cost
     if kind is None:
@@ -140,12 +142,13 @@ def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] |
     def of(arch: Arch) -> float | None:
         digest = arch.digest()
         if digest not in said:
-            proxy = proxy_of(runner, arch)
-            with torch.random.fork_rng(devices=[]):
+            said[digest] = None
+            with suppress(Exception), torch.random.fork_rng(devices=[]):  # one network must not end a search
+                proxy = proxy_of(runner, arch)
                 torch.manual_seed(seed_of(runner.search.seed, digest))
                 network = build(arch, classes=len(data.classes), drop_path=proxy.drop_path)
                 value = float(ZERO_COST[kind](network, probe(proxy)))
-            said[digest] = value if math.isfinite(value) else None
+                said[digest] = value if math.isfinite(value) else None
         return said[digest]
 
     return of

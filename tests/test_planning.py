@@ -335,7 +335,6 @@ def test_plan_times_the_batches_that_a_search_trains_on(
     assert (done.returncode, set(made)) == (0, {augment}), done.stderr
 
 
-@pytest.mark.long
 def test_plan_counts_what_asking_a_zero_cost_proxy_of_the_draws_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the driver, which asks, works on the same machine; published networks are not asked."""
     asked: list[Arch] = []
@@ -359,6 +358,7 @@ def test_plan_counts_what_asking_a_zero_cost_proxy_of_the_draws_takes(monkeypatc
     assert once(**asks) == 0
 
 
+@pytest.mark.long
 def test_a_small_space_is_found_to_be_small(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(UNEVEN.replace("15, 17", "8, 15, 16"))  # 15 cannot be built
     runner = Runner()

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -167,9 +168,14 @@ def test_a_search_asks_it_of_every_draw(kind: str, tmp_path: Path, monkeypatch: 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_is_not_finite_is_nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def out_of_order(network: nn.Module, probe: Probe) -> float:
+    raise RuntimeError("this network cannot be asked")
+
+
+@pytest.mark.parametrize("proxy", [lambda network, probe: -math.inf, out_of_order])
+def test_what_is_not_finite_or_cannot_be_asked_is_nothing_said(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner.model_validate({"search": {"zero_cost": "synflow"}, "proxy": {"image": 32}})
-    monkeypatch.setitem(ZERO_COST._entries, "synflow", lambda network, probe: -math.inf)
+    monkeypatch.setitem(ZERO_COST._entries, "synflow", proxy)
     asked = untrained(runner, proxy_data(runner.proxy, "segment"))
     assert asked is not None
     assert asked(small("hrvit", "hr")) is None
