@@ -8,7 +8,7 @@ boosted trees, in which a search that fits Gaussian processes is not at home. `r
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -179,11 +179,12 @@ class Model:
         self._left: dict[str, Vector] = {}
         self._fitted = {name: self._fit((raw - self._mean) / self._scale, name, y) for name, y in columns.items()}
 
-    def predict(self, setting: Setting, cost: Cost) -> dict[str, float]:
-        """Every column, kept to a half more than the range that was recorded."""
+    def predict(self, setting: Setting, cost: Cost, names: Sequence[str] = ()) -> dict[str, float]:
+        """These columns, by default all, each kept to a half more than the range that was recorded."""
         row = ((np.array(self._raw(setting, cost.params, cost.flops)) - self._mean) / self._scale)[None]
         found = {}
-        for name, (fitted, mean, std) in self._fitted.items():
+        for name in names or self._fitted:
+            fitted, mean, std = self._fitted[name]
             low, high = self._range[name]
             value = float(fitted.predict(row)[0]) * std + mean
             value = min(max(value, low - 0.5 * (high - low)), high + 0.5 * (high - low))
@@ -248,13 +249,17 @@ def modelled(space: Space, model: Model, cost_of: Callable[[Arch], Cost], costs:
     def row_of(digest: str) -> dict[str, float]:
         return model.predict(settings[digest], costs[digest])
 
+    @cache
+    def untrained(digest: str) -> float:
+        return model.predict(settings[digest], costs[digest], ("synflow",))["synflow"]
+
     def judge(digest: str, rung: int | None) -> Outcome:
         row, luck = row_of(digest), model.luck(digest)
         told = {name: value + luck.get(name, 0.0) for name, value in row.items()}
         return _outcome(told, row[f"score_{last}"], rung, last)
 
     name = "boosted" if model.boosted else "modelled"
-    return World(name, noting, counted, judge, lambda arch: row_of(arch.digest())["synflow"])
+    return World(name, noting, counted, judge, lambda arch: untrained(arch.digest()))
 
 
 def _is_noisy(name: str) -> bool:
