@@ -46,8 +46,13 @@ def test_what_a_zero_cost_proxy_says_is_a_column_of_its_own_after_the_knobs() ->
     told = features(settings, CHOICES, [[1]] * 3, shapes, [np.e - 1, 1 - np.e, None])
     assert [row[6] for row in told] == pytest.approx([1, -1, 0])  # logarithms of either sign; nothing said: the mean
     assert [(*row[:6], *row[7:]) for row in told] == plain
-    weights = weights_of(len(CHOICES), is_asked=True)
-    assert weights == {**weights_of(len(CHOICES)), 6: surrogate.UNTRAINED}
+    knobs = len(CHOICES)
+    weights = [weights_of(knobs, told, values)[6] for values in ([1, -1, 0], [-2, 2, 0], [3, 3, 3], [1, 1, -2])]
+    assert weights == pytest.approx([surrogate.UNTRAINED, surrogate.UNTRAINED, surrogate.KNOB, surrogate.KNOB])
+    assert weights_of(knobs, told, [5, 1, 1])[6] == pytest.approx(surrogate.UNTRAINED * 0.75**0.5)
+    many, values = told[:2] * 17, [1.0, -1.0] * 17  # of 34 the first 33 count, as for all that is fitted
+    assert weights_of(knobs, many, [*values[:-1], 9.0]) == weights_of(knobs, many, values)
+    assert weights_of(knobs) == {key: one for key, one in weights_of(knobs, told, [1, 2, 3]).items() if key != 6}
     assert features(settings, CHOICES, [[1]] * 3, shapes, [None] * 3)[0][6] == 0
 
 

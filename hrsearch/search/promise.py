@@ -186,17 +186,17 @@ def _guesses(
     rows, known = _rows(drafts, knobs, is_asked), _rows(judged, knobs, is_asked)
     luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
     guesses = np.empty((GUESSES, len(drafts), len(objectives)))
-    weights = weights_of(len(knobs), is_asked)
     sure = sum(draft.is_through for draft in judged)
     for column, name in enumerate(objectives):
         if name in EXACT:
             guesses[:, :, column] = [draft.costs[name] for draft in drafts]
-        elif OBJECTIVES[name].direction == "minimize":
-            found = forecast(known, np.log(values[:, column]).tolist(), rows, weights, sure)
-            guesses[:, :, column] = np.exp(found.mean + found.deviation * luck[:, :, column])
-        else:
-            found = forecast(known, values[:, column].tolist(), rows, weights, sure)
-            guesses[:, :, column] = found.mean + found.deviation * luck[:, :, column]
+            continue
+        in_logs = OBJECTIVES[name].direction == "minimize"
+        told = (np.log(values[:, column]) if in_logs else values[:, column]).tolist()
+        weights = weights_of(len(knobs), known if is_asked else (), told)
+        found = forecast(known, told, rows, weights, sure)
+        drawn = found.mean + found.deviation * luck[:, :, column]
+        guesses[:, :, column] = np.exp(drawn) if in_logs else drawn
     return guesses
 
 

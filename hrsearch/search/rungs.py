@@ -257,5 +257,6 @@ def _forecast(
 
     Remembered, because who goes on, whose checkpoint is kept and what a sampler is told ask for the same.
     """
-    weights = {**weights_of(knobs, is_asked), -1: WEIGHT, -2: WEIGHT}
-    return forecast([rows[place] for place in at], values, rows, weights)
+    known = [rows[place] for place in at]
+    weights = {**weights_of(knobs, known if is_asked else (), values), -1: WEIGHT, -2: WEIGHT}
+    return forecast(known, values, rows, weights)

@@ -25,7 +25,7 @@ LEARNT = (33, 50, 75, 110)
 PRIOR = (0.3, 6.0, 0.04, 0.2)  # variance and length of what is smooth, variances of the trend and of the noise
 MOST = 400  # rows that a forecast is made from, the newest that are measured: a process' time grows with their cube
 KNOB = 0.3  # weight of a knob's column: the most of what it does shows in the network's shape and its costs
-UNTRAINED = 3.0  # weight of what a zero-cost proxy says: with few networks known it tells more than all else
+UNTRAINED = 3.0  # most weight of what a zero-cost proxy says: with few networks known it may tell more than all else
 MAPS = 6  # of the pyramid that the head is given, which a row tells of
 
 
@@ -71,10 +71,19 @@ def levelled(untrained: Sequence[float | None]) -> list[float]:
     return [usual if one is None else one for one in found]
 
 
-def weights_of(knobs: int, is_asked: bool = False) -> dict[int, float]:
-    """The weights of the columns of `features`, with so many knobs, that have another than 1; `is_asked`: a zero-cost
-    proxy."""
-    return dict.fromkeys(range(2 * knobs), KNOB) | ({2 * knobs: UNTRAINED} if is_asked else {})
+def weights_of(knobs: int, known: Sequence[Row] = (), values: Sequence[float] = ()) -> dict[int, float]:
+    """The weights of the columns of `features`, with so many knobs, that have another than 1.
+
+    Where there is a column of a zero-cost proxy: the more the better it has told these values of rows that are `known`,
+    of those that the process' parameters are fitted to.
+    """
+    usual = dict.fromkeys(range(2 * knobs), KNOB)
+    if not known:
+        return usual
+    count = _fitted(known) or len(known)
+    said, told = np.array([row[2 * knobs] for row in known[:count]]), np.array(values[:count])
+    tells = abs(float(np.corrcoef(said, told)[0, 1])) if said.std() > 0 and told.std() > 0 else 0.0
+    return usual | {2 * knobs: max(KNOB, UNTRAINED * tells)}
 
 
 def shape_of(arch: Mapping[str, Any]) -> Row:
@@ -117,7 +126,7 @@ def forecast(
     from sklearn.gaussian_process import GaussianProcessRegressor
     from threadpoolctl import threadpool_limits
 
-    count = max((count for count in LEARNT if count <= len(known)), default=0)
+    count = _fitted(known)
     first = max(0, (len(known) if sure is None else sure) - MOST)
     targets = np.asarray(values[first : first + MOST], dtype=float)
     # One thread: what is proposed must not depend on how many there are, and for so few rows others only wait.
@@ -130,6 +139,11 @@ def forecast(
         mean, deviation = process.predict(scaler.transform(asked), return_std=True)
     noise = kernel.k2.noise_level * targets.var()
     return Forecast(mean, np.sqrt(np.maximum(deviation**2 - noise, 0.0)))
+
+
+def _fitted(known: Sequence[Row]) -> int:
+    """The number of the first rows that the parameters are fitted to."""
+    return max((count for count in LEARNT if count <= len(known)), default=0)
 
 
 def _scaler(rows: tuple[Row, ...], weights: tuple[tuple[int, float], ...]) -> Any:
