@@ -26,6 +26,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from replay import Model, Outcome, World, modelled, read_table, recorded
 
 from hrsearch.api import cost_counter
+from hrsearch.arch import Arch
 from hrsearch.candidate import Candidate, Judgement
 from hrsearch.front import Range, hypervolume_growth
 from hrsearch.objective import Cost
@@ -50,20 +51,26 @@ class Clock:
     world: World
     seconds: float
     spent: float = 0.0
-    proposing: float = 0.0  # seconds that count as training, too, for each new candidate
+    asked: set[str] = field(default_factory=set)
     trained: list[tuple[float, tuple[float, float, float]]] = field(default_factory=list)
     judged: int = 0  # at any rung
 
     def judge(self, digest: str, flops: float, rung: int | None = None, in_full: bool = True) -> Outcome:
         """What a search is told; KeyboardInterrupt when the seconds are spent. Only full training counts."""
         found = self.world.judge(digest, rung)
-        self.spent += found.seconds + (0.0 if rung else self.proposing)
+        self.spent += found.seconds
         if self.spent > self.seconds:
             raise KeyboardInterrupt
         self.judged += 1
         if in_full:
             self.trained.append((self.spent, (found.true_score, flops, found.latency_ms)))
         return found
+
+    def untrained(self, arch: Arch) -> float:
+        """What synflow says, which is paid for once."""
+        self.spent += 0.0 if arch.digest() in self.asked else UNTRAINED_S
+        self.asked.add(arch.digest())
+        return self.world.untrained(arch)
 
 
 Way = Callable[[World, Clock, int], None]
@@ -78,7 +85,6 @@ def ours(sampler: str, rungs: bool = False, **search: Any) -> Way:
         recorded_by = load_runner(RUNNER).proxy
         proxy = recorded_by if rungs else recorded_by.model_copy(update={"rungs": ()})
         asks = "zero_cost" in search
-        clock.proposing = UNTRAINED_S * search.get("draws", 1) if asks else 0.0
         runner = Runner.model_validate({"search": settings, "engine": Engine(kind="inline"), "proxy": proxy})
 
         def evaluate(candidate: Candidate) -> Judgement:
@@ -97,7 +103,7 @@ def ours(sampler: str, rungs: bool = False, **search: Any) -> Way:
             drive(
                 world.space,
                 runner,
-                Judging(world.cost_of, evaluate, untrained=world.untrained if asks else None),
+                Judging(world.cost_of, evaluate, untrained=clock.untrained if asks else None),
                 budget=round(clock.seconds / 3),  # more than will be trained
                 folder=Path(folder) / "study",
                 attributes={},

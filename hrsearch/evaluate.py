@@ -1,8 +1,8 @@
 """Judges one candidate: builds it, measures it at the deployment size, trains it on the proxy. Runs in a worker."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -130,7 +130,7 @@ def _data(proxy: Proxy, task: str) -> Dataset:
 def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] | None:
     """What says of a network, before it is trained, what the runner's `zero_cost` proxy does; None if there is none.
 
-    That is None where the value is not finite, and where the network cannot be asked: judging it will say why. What was
+    That is None where the value is not finite, and where the network cannot be asked, which is warned of once. What was
     asked is remembered.
     """
     kind = runner.search.zero_cost
@@ -138,18 +138,25 @@ def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] |
         return None
     said: dict[str, float | None] = {}
     probe = lru_cache(maxsize=4)(lambda proxy: probe_of(data, proxy, runner.search.seed))
+    probe(runner.proxy)
 
     def of(arch: Arch) -> float | None:
         digest = arch.digest()
         if digest not in said:
-            said[digest] = None
-            with suppress(Exception), torch.random.fork_rng(devices=[]):  # one network must not end a search
-                proxy = proxy_of(runner, arch)
-                torch.manual_seed(seed_of(runner.search.seed, digest))
-                network = build(arch, classes=len(data.classes), drop_path=proxy.drop_path)
-                value = float(ZERO_COST[kind](network, probe(proxy)))
-                said[digest] = value if math.isfinite(value) else None
+            try:
+                said[digest] = asked(arch, seed_of(runner.search.seed, digest))
+            except Exception as error:  # one network must not end a search: judging it will say what is wrong with it
+                warnings.warn(f"{kind} cannot be asked: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+                said[digest] = None
         return said[digest]
+
+    def asked(arch: Arch, seed: int) -> float | None:
+        proxy = proxy_of(runner, arch)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build(arch, classes=len(data.classes), drop_path=proxy.drop_path)
+            value = float(ZERO_COST[kind](network, probe(proxy)))
+        return value if math.isfinite(value) else None
 
     return of
 

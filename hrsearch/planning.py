@@ -25,6 +25,7 @@ from hrsearch.runner import Proxy, Runner, proxy_of, trunk_of
 from hrsearch.search.engines import engine_of
 from hrsearch.search.engines.setup import Setup, Workers
 from hrsearch.search.judging import judged, result_of
+from hrsearch.search.promise import ASKED
 from hrsearch.space import Space
 
 DRAWS = 200
@@ -113,7 +114,7 @@ class Trying(Evaluate):
             return 0.0
         start = time.perf_counter()
         asked(arch)
-        return self.runner.search.draws * (time.perf_counter() - start)
+        return min(self.runner.search.draws, ASKED) * (time.perf_counter() - start)
 
 
 def forecast(

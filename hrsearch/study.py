@@ -183,6 +183,12 @@ def is_waiting(attributes: Mapping[str, Any]) -> bool:
     return "outcome" not in attributes and len(attributes.get("rungs") or ()) > attributes.get("rung", 0)
 
 
+def untrained_of(attributes: Mapping[str, Any], kind: str | None) -> float | None:
+    """What this zero-cost proxy said of a trial's network before it was trained; None where it said nothing."""
+    said = (attributes.get("zero_cost") or {}).get(kind)
+    return None if said is None else float(said)
+
+
 def trial_of(trial: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Trial:
     """Optuna's trial as ours."""
     attributes = trial.user_attrs
@@ -258,7 +264,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "latency_low_ms": latency.get("low_ms"),
         "latency_high_ms": latency.get("high_ms"),
         "expected_ms": attributes.get("expected_ms"),
-        "zero_cost": attributes.get("zero_cost"),
+        **{f"zero_cost.{kind}": value for kind, value in (attributes.get("zero_cost") or {}).items()},
         "params": attributes.get("params"),
         "rung": score.get("rung"),
         "memory_bytes": (attributes.get("memory") or {}).get("bytes"),

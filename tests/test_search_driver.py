@@ -36,7 +36,7 @@ from hrsearch.objective import OBJECTIVES, Cost
 from hrsearch.search import claims, proposals, samplers
 from hrsearch.search.driver import Event, Judging, drive
 from hrsearch.search.ledger import open_ledger
-from hrsearch.search.promise import Untrained, most_promising
+from hrsearch.search.promise import ASKED, Untrained, most_promising
 from hrsearch.search.proposals import view_of
 from hrsearch.search.remaining import is_over
 from hrsearch.search.samplers import SAMPLERS
@@ -292,7 +292,7 @@ def test_what_a_zero_cost_proxy_says_is_kept_and_decides_from_the_first_candidat
     told: dict[str, Any] = {"draws": 16, "control": 0.25, "limits": ("flops<=0.25G",), "space": KNOWN, "seed": 1}
     search(folder, 9, untrained=lambda arch: -untrained(arch), **told)
     drawn = [trial for trial in read_study(folder).trials if trial.knobs and trial.state == "trained"]
-    said = {trial.number: trial.attributes["zero_cost"] for trial in drawn}
+    said = {trial.number: trial.attributes["zero_cost"]["synflow"] for trial in drawn}
     assert said == {trial.number: -untrained(Arch.from_dict(trial.attributes["arch"])) for trial in drawn}
     assert {"random"} == {trial.attributes.get("arm") for trial in drawn if "arm" in trial.attributes}
     assert not [
@@ -303,6 +303,27 @@ def test_what_a_zero_cost_proxy_says_is_kept_and_decides_from_the_first_candidat
     plain = next(one["flops"] for one in others if "arm" not in one)
     chosen = [trial.attributes["flops"] for trial in drawn if "arm" not in trial.attributes]
     assert chosen[0] < plain  # of its draws the smallest, which is the best in both, not the first
+
+
+def test_where_the_score_is_no_objective_a_zero_cost_proxy_is_not_asked(folder: Path) -> None:
+    """It would draw the first ones towards what is large."""
+    search(folder, 4, objectives=("latency",), draws=8, untrained=untrained)
+    assert not [one for one in read_study(folder).trials if "zero_cost" in one.attributes]
+
+
+def test_a_zero_cost_proxy_is_asked_of_the_draws_that_promise_most_without_it(folder: Path) -> None:
+    asked = []
+
+    def noted(arch: Arch) -> float:
+        asked.append(arch.digest())
+        return untrained(arch)
+
+    told: dict[str, Any] = {"draws": 16, "control": 0.0}
+    search(folder, 10, untrained=noted, **told)
+    assert 150 < len(asked) <= 10 * 17  # the draws, few of which repeat others, and who is taken on
+    asked.clear()
+    search(folder, 14, untrained=noted, **told)
+    assert 3 * (ASKED + 1) < len(asked) <= 4 * (ASKED + 1)
 
 
 @pytest.mark.parametrize("limits", [("flops<=1M",), ()])

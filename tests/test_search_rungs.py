@@ -120,13 +120,23 @@ def test_beside_a_likelihood_the_metric_at_a_rung_tells_what_its_loss_does_not()
 
 
 def test_what_a_zero_cost_proxy_says_is_in_what_a_rung_lets_expect() -> None:
-    two = Ladder(2, 3.0, LADDER.objectives, by="gain")
+    two = Ladder(2, 3.0, LADDER.objectives, by="gain", zero_cost="synflow")
     trials = [with_knobs(number, 8, 0.2, 0.3 + 0.02 * number) for number in range(10)]
     trials += [with_knobs(10, 8, 0.2), with_knobs(11, 8, 0.2), with_knobs(12, 8, 0.2)]
     for trial, said in zip(trials, (*range(10), 1, 8, None), strict=True):  # all alike but for it
-        trial.user_attrs["zero_cost"] = None if said is None else math.expm1(said)
+        trial.user_attrs["zero_cost"] = {"synflow": None if said is None else math.expm1(said)}
     told = two.expected_values(trials)
     assert told[10][0] < 0.35 < told[12][0] < 0.43 < told[11][0]  # .32 and .46 in truth, and nothing said
+    for another in (replace(two, zero_cost="zico"), replace(two, zero_cost=None)):  # it was never asked
+        told = another.expected_values(trials)
+        assert told[10] == told[11] == told[12]
+    for trial in trials[1:6]:  # of half of those in full nothing is known: the others still count
+        del trial.user_attrs["zero_cost"]
+    told = two.expected_values(trials)
+    assert told[10][0] < told[11][0]
+    del trials[0].user_attrs["zero_cost"]
+    told = two.expected_values(trials)
+    assert told[10] == told[11] == told[12]
 
 
 def test_what_another_study_trained_is_on_the_front_beyond_which_a_gain_counts() -> None:

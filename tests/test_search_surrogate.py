@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from hrsearch.arch import Arch, Branch, Part, Stage
 from hrsearch.search import surrogate
-from hrsearch.search.surrogate import Row, features, forecast, shape_of, weights_of
+from hrsearch.search.surrogate import Row, features, forecast, said_by, shape_of, usual_of, weights_of
 from hrsearch.space import load_arch
 
 CHOICES = {"stages": (4, 5), "width": (8, 16, 32), "lift": ("a",)}
@@ -43,9 +43,15 @@ def test_what_a_zero_cost_proxy_says_is_a_column_of_its_own_after_the_knobs() ->
     shapes = [load_arch("hrvit_b1").to_dict()] * 3
     settings: list[dict[str, Any]] = [{"stages": 5, "width": 16}] * 3
     plain = features(settings, CHOICES, [[1]] * 3, shapes)
-    told = features(settings, CHOICES, [[1]] * 3, shapes, [np.e - 1, 1 - np.e, None])
+    said: list[float | None] = [np.e - 1, 1 - np.e, None]
+    usual = usual_of(said)
+    assert usual == 0
+    told = features(settings, CHOICES, [[1]] * 3, shapes, said_by(said, usual))
     assert [row[6] for row in told] == pytest.approx([1, -1, 0])  # logarithms of either sign; nothing said: the mean
     assert [(*row[:6], *row[7:]) for row in told] == plain
+    assert usual_of([1.0, None, None]) is usual_of([]) is None  # too few have a value
+    first = [float(place) for place in range(10)]
+    assert usual_of(first) == usual_of([*first, 1e9])  # rows stay as they are
     knobs = len(CHOICES)
     weights = [weights_of(knobs, told, values)[6] for values in ([1, -1, 0], [-2, 2, 0], [3, 3, 3], [1, 1, -2])]
     assert weights == pytest.approx([surrogate.UNTRAINED, surrogate.UNTRAINED, surrogate.KNOB, surrogate.KNOB])
@@ -53,7 +59,6 @@ def test_what_a_zero_cost_proxy_says_is_a_column_of_its_own_after_the_knobs() ->
     many, values = told[:2] * 17, [1.0, -1.0] * 17  # of 34 the first 33 count, as for all that is fitted
     assert weights_of(knobs, many, [*values[:-1], 9.0]) == weights_of(knobs, many, values)
     assert weights_of(knobs) == {key: one for key, one in weights_of(knobs, told, [1, 2, 3]).items() if key != 6}
-    assert features(settings, CHOICES, [[1]] * 3, shapes, [None] * 3)[0][6] == 0
 
 
 def test_a_shape_tells_of_the_head_s_maps_and_of_the_blocks_of_every_stage() -> None:

@@ -148,6 +148,7 @@ def search(folder: Path, budget: int | None, evaluate: Any = Toy(), space: str =
     preload, forecast, earlier = options.pop("preload", ()), options.pop("forecast", None), options.pop("earlier", ())
     judging = Judging(options.pop("cost_of", cost_of), evaluate, preload, forecast=forecast, earlier=earlier)
     judging = replace(judging, untrained=options.pop("untrained", None))
+    options |= {"zero_cost": "synflow"} if judging.untrained else {}
     told = {
         "hours": options.pop("hours", None),
         "attributes": options.pop("attributes", {}),

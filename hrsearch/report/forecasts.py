@@ -1,12 +1,13 @@
 """How well what was told before measuring and training was borne out: forecasts held to account."""
 
 import math
+from collections import Counter
 
 import pandas as pd
 
 from hrsearch.pick import value_of
 from hrsearch.report.words import counted
-from hrsearch.study import Record
+from hrsearch.study import Record, untrained_of
 
 FEWEST = 5  # forecasts that can be judged
 
@@ -32,11 +33,12 @@ def forecasts(record: Record) -> str:
 
 def foretold(record: Record) -> str:
     """How well a zero-cost proxy that the search asks ordered what was trained in full; empty where there was none."""
-    kind = (record.attributes.get("runner") or {}).get("search", {}).get("zero_cost")
-    pairs = [(trial.attributes.get("zero_cost"), value_of(trial, "score")) for trial in record.trained]
+    kinds = Counter(kind for trial in record.trained for kind in trial.attributes.get("zero_cost") or {})
+    kind = max(kinds, key=lambda one: kinds[one], default=None)
+    pairs = [(untrained_of(trial.attributes, kind), value_of(trial, "score")) for trial in record.trained]
     table = pd.DataFrame([pair for pair in pairs if None not in pair], columns=["said", "score"], dtype=float)
     tau = table["said"].corr(table["score"], method="kendall") if len(table) >= FEWEST else math.nan
-    if not kind or not math.isfinite(tau):
+    if not math.isfinite(tau):
         return ""
     return (
         f"What {kind} says of an untrained network goes into what is expected of each draw: it orders the {len(table)} "

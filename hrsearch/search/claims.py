@@ -274,7 +274,7 @@ class Claims:
         reason = broken(self._plan.limits, known)
         known |= self._foresight.expected(arch)
         if self._plan.untrained and not reason and "known" not in entry.attributes:
-            known["zero_cost"] = self._plan.untrained(arch)
+            known["zero_cost"] = {self._plan.how.zero_cost: self._plan.untrained(arch)}
         if arch.digest() in self._plan.earlier and ("known" in entry.attributes or not reason):
             copied = self._plan.earlier[arch.digest()].attributes
             known = settled({**entry.attributes, **known, **copied}, self._ledger.objectives, self._plan.limits)

@@ -66,11 +66,11 @@ class _Flight:
 class Judging:
     """What judges candidates.
 
-    `cost_of` runs in the driver, before training; an InputError of it refuses the network. So do `forecast`, which
-    learns from what was measured, and `untrained`, a zero-cost proxy. What the studies in the folders `earlier` have
-    judged is taken over from them (see `hrsearch.search.earlier`). `evaluate` must pickle and runs in the runner's
-    engine, whose workers have the modules of `preload` imported and have called `prepare`. `under` makes another
-    `evaluate` for a study with these attributes, which another driver may have begun.
+    `cost_of` runs in the driver, before training; an InputError of it refuses the network. So does `forecast`, which
+    learns from what was measured. `untrained` asks the runner's zero-cost proxy, there too; it raises nothing. What the
+    studies in the folders `earlier` have judged is taken over from them (see `hrsearch.search.earlier`). `evaluate`
+    must pickle and runs in the runner's engine, whose workers have the modules of `preload` imported and have called
+    `prepare`. `under` makes another `evaluate` for a study with these attributes, which another driver may have begun.
     """
 
     cost_of: Callable[[Arch], Cost]
@@ -107,8 +107,9 @@ def drive(
     limits = tuple(parse_limit(text) for text in runner.search.limits)
     asked, rungs = runner.search, len(runner.proxy.ladder)
     screens = runner.proxy.screen is not None
-    ladder = Ladder(rungs, asked.eta, objectives, asked.told, asked.rungs_by, screens) if rungs > 1 else None
-    how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder)
+    told, by, kind = asked.told, asked.rungs_by, asked.zero_cost
+    ladder = Ladder(rungs, asked.eta, objectives, told, by, screens, kind) if rungs > 1 else None
+    how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder, kind)
     sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), reaching(folder), ExitStack() as stack:
         known = {**attributes, **_attributes(space, runner)}
@@ -117,7 +118,8 @@ def drive(
         ledger.set(budget=budget, hours=hours, is_exhausted=False, **_data_now(ledger.attributes, runner))
         interruption = stack.enter_context(Interruption())
         cost_of = interruption.allowing(judging.cost_of)
-        untrained = interruption.allowing(judging.untrained) if judging.untrained else None
+        asks = judging.untrained if "score" in asked.objectives else None  # of costs a proxy says nothing
+        untrained = interruption.allowing(asks) if asks else None
         plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit, untrained)
         setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
         engine = engine_of(runner.engine, setup)

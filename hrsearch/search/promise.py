@@ -16,13 +16,14 @@ from hrsearch.arch import Arch
 from hrsearch.errors import InputError
 from hrsearch.front import Range, non_dominated, ranges_of, shares
 from hrsearch.objective import OBJECTIVES, Cost, Limit
-from hrsearch.search.surrogate import Row, Rows, features, forecast, levelled, weights_of
+from hrsearch.search.surrogate import Row, Rows, features, forecast, said_by, usual_of, weights_of
 from hrsearch.search.verdict import broken, violations_of
 from hrsearch.space import Knob, Setting
 
 GUESSES = 64  # of what is not known of a draw
 TREES = 40  # of the forest that tells who breaks a limit
 POINTS = 2000  # of the box, by which hypervolume is estimated
+ASKED = 8  # drafts that a zero-cost proxy is asked of, the best without it: asking takes .1 to .3 s each
 EXACT = ("params", "flops")
 
 Untrained = Callable[[Arch], float | None]  # what a zero-cost proxy says of a network; None: nothing finite
@@ -78,12 +79,37 @@ def most_promising(
     objectives: Sequence[str],
     seed: int,
     count: int = 1,
+    ask: Untrained | None = None,
 ) -> list[int]:
     """The indices of the drafts that together should add most to the front of what went all the way, the best first.
 
     `refused` kept the limits on exact costs and failed at what only judging tells, latency or memory: what is like
-    them is worth less.
+    them is worth less. With a zero-cost proxy to `ask`, the drafts that promise most without it are asked and compared
+    again.
     """
+    if ask is None:
+        return _most_promising(drafts, judged, refused, knobs, objectives, seed, count)
+    plain = [replace(one, untrained=None) for one in judged]
+    likely = _most_promising(drafts, plain, refused, knobs, objectives, seed, max(ASKED, count))
+    asked = asked_of([drafts[place] for place in likely], ask)
+    return [likely[place] for place in _most_promising(asked, judged, refused, knobs, objectives, seed, count)]
+
+
+def asked_of(drafts: Sequence[Draft], ask: Untrained) -> list[Draft]:
+    """The drafts with what a zero-cost proxy says of them."""
+    return [replace(draft, untrained=ask(Arch.from_dict(draft.arch))) for draft in drafts]
+
+
+def _most_promising(
+    drafts: Sequence[Draft],
+    judged: Sequence[Draft],
+    refused: Sequence[Draft],
+    knobs: Mapping[str, Knob],
+    objectives: Sequence[str],
+    seed: int,
+    count: int,
+) -> list[int]:
+    """As told there, of drafts as they are."""
     directions = [OBJECTIVES[name].direction for name in objectives]
     judged = sorted(judged, key=lambda draft: not draft.is_through)  # the surest first
     values = np.array([draft.values for draft in judged], dtype=float)
@@ -104,12 +130,16 @@ def most_promising_untrained(
     costs = [name for name in objectives if name in EXACT] or ["flops"] * (len(objectives) > 1)
     directions = ["maximize", *("minimize" for _ in costs)]
     both = [*drafts, *before]
-    said = levelled([draft.untrained for draft in both])
+    untrained = [draft.untrained for draft in both]
+    said = said_by(untrained, usual_of(untrained) or 0.0)
     points = [[one, *(draft.costs[name] for name in costs)] for one, draft in zip(said, both, strict=True)]
     ranges = ranges_of(points, directions)
     left = _left(np.array(points[len(drafts) :]).reshape(-1, len(directions)), directions, ranges, seed)
     placed = shares(points[: len(drafts)], ranges)
-    return best_together((placed[:, None] >= left).all(axis=2).astype(float), count)
+    hits = (placed[:, None] >= left).all(axis=2).astype(float)
+    if not hits.any():  # what is begun is the best in everything, as it often is with a single objective
+        return sorted(range(len(drafts)), key=lambda place: -said[place])[:count]
+    return best_together(hits, count)
 
 
 def hits_of(guesses: Rows, values: Rows, directions: Sequence[str], seed: int) -> Rows:
@@ -168,9 +198,9 @@ def _chances(
     from sklearn.ensemble import ExtraTreesRegressor
 
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=seed, n_jobs=1)
-    is_asked = _is_asked(drafts)
-    forest.fit(_rows([*judged, *refused], knobs, is_asked), [1.0] * len(judged) + [0.0] * len(refused))
-    return np.asarray(forest.predict(_rows(drafts, knobs, is_asked)))
+    usual = usual_of([draft.untrained for draft in judged])
+    forest.fit(_rows([*judged, *refused], knobs, usual), [1.0] * len(judged) + [0.0] * len(refused))
+    return np.asarray(forest.predict(_rows(drafts, knobs, usual)))
 
 
 def _guesses(
@@ -182,8 +212,8 @@ def _guesses(
     seed: int,
 ) -> Rows:
     """Values of every draft: as they are where they are exact, else drawn from what is forecast."""
-    is_asked = _is_asked(drafts)
-    rows, known = _rows(drafts, knobs, is_asked), _rows(judged, knobs, is_asked)
+    usual = usual_of([draft.untrained for draft in judged])
+    rows, known = _rows(drafts, knobs, usual), _rows(judged, knobs, usual)
     luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
     guesses = np.empty((GUESSES, len(drafts), len(objectives)))
     sure = sum(draft.is_through for draft in judged)
@@ -193,20 +223,15 @@ def _guesses(
             continue
         in_logs = OBJECTIVES[name].direction == "minimize"
         told = (np.log(values[:, column]) if in_logs else values[:, column]).tolist()
-        weights = weights_of(len(knobs), known if is_asked else (), told)
+        weights = weights_of(len(knobs), () if usual is None else known, told)
         found = forecast(known, told, rows, weights, sure)
         drawn = found.mean + found.deviation * luck[:, :, column]
         guesses[:, :, column] = np.exp(drawn) if in_logs else drawn
     return guesses
 
 
-def _is_asked(drafts: Sequence[Draft]) -> bool:
-    """Whether a zero-cost proxy has said anything of any."""
-    return any(draft.untrained is not None for draft in drafts)
-
-
-def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob], is_asked: bool) -> list[Row]:
+def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob], usual: float | None) -> list[Row]:
     choices = {name: knob.values for name, knob in knobs.items()}
     costs = [[draft.costs[name] for name in EXACT] for draft in drafts]
-    said = [draft.untrained for draft in drafts] if is_asked else ()
+    said = None if usual is None else said_by([draft.untrained for draft in drafts], usual)
     return features([draft.setting for draft in drafts], choices, costs, [draft.arch for draft in drafts], said)

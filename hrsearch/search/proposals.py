@@ -24,12 +24,13 @@ from hrsearch.candidate import seed_of
 from hrsearch.front import ranges_of, shares
 from hrsearch.objective import OBJECTIVES
 from hrsearch.search.judging import MEMORY
-from hrsearch.search.promise import EXACT, Counting, Draft, most_promising, most_promising_untrained
+from hrsearch.search.promise import EXACT, Counting, Draft, asked_of, most_promising, most_promising_untrained
 from hrsearch.search.repair import repaired
 from hrsearch.search.rungs import Ladder
 from hrsearch.search.samplers import GENERATIONAL, population_of, sampler_of
 from hrsearch.search.verdict import is_spent, ran_out_of_memory
 from hrsearch.space import Draw, Knob, Space
+from hrsearch.study import untrained_of
 
 SAMPLER_TRIES = 32  # draws from the sampler for one proposal, each from a seed of its own, until one is new
 SLOW_TRIES = {"gp": 3}  # where a draw takes seconds
@@ -55,6 +56,7 @@ class How:
     draws: int = 1
     control: float = 0.0
     ladder: Ladder | None = None  # of a search with rungs
+    zero_cost: str | None = None  # the proxy that draws are asked of
 
     @property
     def directions(self) -> list[str]:
@@ -202,23 +204,23 @@ def _weighed(
     if how.draws == 1:
         return list(found[:1])
     judged = [
-        replace(_draft(trial, expected or trial.values), is_through=not expected)
+        replace(_draft(trial, how, expected or trial.values), is_through=not expected)
         for trial, expected in trials
         if trial.params and (expected or trial.state == TrialState.COMPLETE)
     ]
-    is_early, asks = len(judged) < FEWEST_JUDGED, counting.untrained is not None
+    is_early, ask = len(judged) < FEWEST_JUDGED, counting.untrained
     within = _within_limits(space, found, seen, seed_of(how.seed, len(trials), "repair"), counting)
-    kept = list(islice(within, count) if is_early and not asks else within)
+    kept = list(islice(within, count) if is_early and ask is None else within)
     if len(kept) <= count:
         return [proposal for proposal, _ in kept] or list(found[:1])
-    drafts = [_drafted(proposal.draw, costs, counting) for proposal, costs in kept]
+    drafts = [_drafted(proposal.draw, costs) for proposal, costs in kept]
     seed = seed_of(how.seed, len(trials), "weighed")
-    if is_early:
-        begun = [_draft(trial) for trial, _ in trials if trial.params and "zero_cost" in trial.user_attrs]
-        best = most_promising_untrained(drafts, begun, how.objectives, seed, count)
+    if is_early and ask:
+        begun = [_draft(trial, how) for trial, _ in trials if trial.params and "zero_cost" in trial.user_attrs]
+        best = most_promising_untrained(asked_of(drafts, ask), begun, how.objectives, seed, count)
     else:
-        refused = [_draft(trial) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
-        best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count)
+        refused = [_draft(trial, how) for trial, _ in trials if trial.params and _failed_at_what_it_takes(trial)]
+        best = most_promising(drafts, judged, refused, space.knobs, how.objectives, seed, count, ask)
     return [kept[place][0] for place in best]
 
 
@@ -240,16 +242,15 @@ def _within_limits(
             yield changed, costs
 
 
-def _drafted(draw: Draw, costs: Mapping[str, int], counting: Counting) -> Draft:
+def _drafted(draw: Draw, costs: Mapping[str, int]) -> Draft:
     assert draw.arch is not None  # it was counted
-    untrained = counting.untrained(draw.arch) if counting.untrained else None
-    return Draft(draw.setting, draw.arch.to_dict(), costs, untrained=untrained)
+    return Draft(draw.setting, draw.arch.to_dict(), costs)
 
 
-def _draft(trial: FrozenTrial, values: Sequence[float] = ()) -> Draft:
+def _draft(trial: FrozenTrial, how: How, values: Sequence[float] = ()) -> Draft:
     known = trial.user_attrs
     costs = {name: known[name] for name in EXACT}
-    return Draft(trial.params, known["arch"], costs, values, untrained=known.get("zero_cost"))
+    return Draft(trial.params, known["arch"], costs, values, untrained_of(known, how.zero_cost))
 
 
 def _failed_at_what_it_takes(trial: FrozenTrial) -> bool:

@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hrsearch.front import best_first, best_of
 from hrsearch.objective import Objective, task_metric
 from hrsearch.search.promise import EXACT, GUESSES, best_together, hits_of
-from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast, weights_of
-from hrsearch.study import is_waiting
+from hrsearch.search.surrogate import Forecast, Row, Rows, features, forecast, said_by, usual_of, weights_of
+from hrsearch.study import is_waiting, untrained_of
 
 ENOUGH = 6  # candidates trained in full before their losses at a rung say what others would have scored
 ENOUGH_TO_FORECAST = 10  # from a loss, a score and the architecture
@@ -45,6 +45,7 @@ class Ladder:
     # went all the way, forecast from both and from the architecture (before there is enough for that, the losses).
     by: Literal["score", "loss", "gain"] = "score"
     screens: bool = False  # whether the first rung is a zero-cost proxy, in units of its own
+    zero_cost: str | None = None  # the proxy that was asked of every draw
 
     def promoted(self, trials: Sequence[FrozenTrial], most: int = 1) -> list[FrozenTrial]:
         """The waiting trials, `most` at most, that are to be trained to the next rung now: the best of the highest one.
@@ -150,9 +151,11 @@ class Ladder:
         if self.by != "gain" or len(last) < ENOUGH_TO_FORECAST:
             return {}
         choices = _choices_of(drawn)
-        is_asked = any(trial.user_attrs.get("zero_cost") is not None for trial in drawn)
-        rows = tuple(_rows(drawn, rung, choices, is_asked))
-        found = _forecast(rows, tuple(last), tuple(last.values()), len(choices), is_asked)
+        untrained = [untrained_of(trial.user_attrs, self.zero_cost) for trial in drawn]
+        usual = usual_of([untrained[place] for place in last])
+        said = None if usual is None else said_by(untrained, usual)
+        rows = tuple(_rows(drawn, rung, choices, said))
+        found = _forecast(rows, tuple(last), tuple(last.values()), len(choices), said is not None)
         pairs = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
         return {trial.number: pair for trial, pair in zip(drawn, pairs, strict=True)}
 
@@ -238,13 +241,17 @@ def _choices_of(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[Any]]:
     }
 
 
-def _rows(trials: Sequence[FrozenTrial], rung: int, choices: Mapping[str, Sequence[Any]], is_asked: bool) -> list[Row]:
+def _rows(
+    trials: Sequence[FrozenTrial],
+    rung: int,
+    choices: Mapping[str, Sequence[Any]],
+    untrained: Sequence[float] | None,
+) -> list[Row]:
     """The trials with what `features` tells of them, and what a rung said: the loss, and the task's metric, for a score
     may be the loss in other words."""
     costs = [[trial.user_attrs[name] for name in EXACT] for trial in trials]
     said = [(score["loss"], task_metric(score)[1]) for score in (_rungs(trial)[rung] for trial in trials)]
     archs = [trial.user_attrs["arch"] for trial in trials]
-    untrained = [trial.user_attrs.get("zero_cost") for trial in trials] if is_asked else ()
     rows = features([trial.params for trial in trials], choices, costs, archs, untrained)
     return [(*row, *one) for row, one in zip(rows, said, strict=True)]
 

@@ -24,6 +24,7 @@ Row = tuple[float, ...]
 LEARNT = (33, 50, 75, 110)
 PRIOR = (0.3, 6.0, 0.04, 0.2)  # variance and length of what is smooth, variances of the trend and of the noise
 MOST = 400  # rows that a forecast is made from, the newest that are measured: a process' time grows with their cube
+FIRST = 10  # that fix a mean, so that rows stay as they are when more become known
 KNOB = 0.3  # weight of a knob's column: the most of what it does shows in the network's shape and its costs
 UNTRAINED = 3.0  # most weight of what a zero-cost proxy says: with few networks known it may tell more than all else
 MAPS = 6  # of the pyramid that the head is given, which a row tells of
@@ -42,33 +43,45 @@ def features(
     choices: Mapping[str, Sequence[Any]],
     costs: Iterable[Sequence[float]],
     archs: Iterable[Mapping[str, Any]],
-    untrained: Sequence[float | None] = (),
+    said: Iterable[float] | None = None,
 ) -> list[Row]:
     """Networks as rows: each knob's place among its values, from 0 to 1, and whether the network has it; what a
-    zero-cost proxy says of it, where one is asked (`untrained`); its shape; logs of its costs. `archs` are networks as
+    zero-cost proxy says of it, where one is asked (`said_by`); its shape; logs of its costs. `archs` are networks as
     the study keeps them."""
     places = {
         name: {value: (place / max(len(values) - 1, 1), 1.0) for place, value in enumerate(values)}
         for name, values in choices.items()
     }
-    said = ((one,) for one in levelled(untrained)) if untrained else repeat(())
+    told: Iterable[Row] = repeat(()) if said is None else ((one,) for one in said)
     return [
         (
             *chain.from_iterable(at[setting[name]] if name in setting else (0.5, 0.0) for name, at in places.items()),
-            *told,
+            *column,
             *shape_of(arch),
             *(math.log(max(one, 1)) for one in cost),
         )
-        for (setting, cost, arch), told in zip(zip(settings, costs, archs, strict=True), said, strict=False)
+        for (setting, cost, arch), column in zip(
+            zip(settings, costs, archs, strict=True), told, strict=said is not None
+        )
     ]
 
 
-def levelled(untrained: Sequence[float | None]) -> list[float]:
-    """What a zero-cost proxy says, which may span many powers of ten, as logarithms of either sign; where it said
-    nothing, the others' mean."""
-    found = [None if one is None else math.copysign(math.log1p(abs(one)), one) for one in untrained]
-    usual = fmean([one for one in found if one is not None] or [0.0])
-    return [usual if one is None else one for one in found]
+def usual_of(untrained: Sequence[float | None]) -> float | None:
+    """What is taken for a network of which a zero-cost proxy has said nothing: the mean over the first of the others.
+
+    None where it has spoken of fewer than half: the few would be all that a forecast sees in their column.
+    """
+    found = [_levelled(one) for one in untrained if one is not None]
+    return fmean(found[:FIRST]) if found and 2 * len(found) >= len(untrained) else None
+
+
+def said_by(untrained: Sequence[float | None], usual: float) -> list[float]:
+    """What a zero-cost proxy says, which may span many powers of ten, as logarithms of either sign."""
+    return [usual if one is None else _levelled(one) for one in untrained]
+
+
+def _levelled(value: float) -> float:
+    return math.copysign(math.log1p(abs(value)), value)
 
 
 def weights_of(knobs: int, known: Sequence[Row] = (), values: Sequence[float] = ()) -> dict[int, float]:
