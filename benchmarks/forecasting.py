@@ -22,7 +22,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import StandardScaler
 
 from hrsearch.search.rungs import WEIGHT
-from hrsearch.search.surrogate import Row, features, forecast, weights_of
+from hrsearch.search.surrogate import UNTRAINED, Row, features, forecast, weights_of
 from hrsearch.space import load_space
 from hrsearch.study import Trial, read_study
 
@@ -65,7 +65,7 @@ def ways_of(table: Table, rows: Sequence[Row], knobs: int) -> dict[str, tuple[Wa
         "knobs and costs, linear": (linear, plain),
         "knobs and costs, a Gaussian process": (process, plain),
         "**the shape too, as the search has it**": (weighed(usual), list(rows)),
-        "and synflow": (weighed({**usual, -1: 3.0}), _beside(rows, flow)),
+        "and synflow": (weighed({**usual, -1: UNTRAINED}), _beside(rows, flow)),
         "synflow alone": (linear, _beside([()] * len(rows), flow)),
         "the loss at the rung alone": (linear, [(loss,) for loss, _ in said]),
         "the loss and the metric at the rung": (linear, _beside([()] * len(rows), said)),

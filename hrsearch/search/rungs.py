@@ -45,7 +45,7 @@ class Ladder:
     # went all the way, forecast from both and from the architecture (before there is enough for that, the losses).
     by: Literal["score", "loss", "gain"] = "score"
     screens: bool = False  # whether the first rung is a zero-cost proxy, in units of its own
-    zero_cost: str | None = None  # the proxy that was asked of every draw
+    zero_cost: str | None = None  # the proxy that draws are asked of
 
     def promoted(self, trials: Sequence[FrozenTrial], most: int = 1) -> list[FrozenTrial]:
         """The waiting trials, `most` at most, that are to be trained to the next rung now: the best of the highest one.
