@@ -128,13 +128,13 @@ def _data(proxy: Proxy, task: str) -> Dataset:
 
 
 def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] | None:
-    """What says of a network, before it is trained, what the runner's `zero_cost` proxy does; None if there is none.
+    """What says of a network, before it is trained, what the runner's `zero_cost` proxy does; None if none is asked.
 
-    That is None where the value is not finite, and where the network cannot be asked, which is warned of once. What was
+    What it says is None where the value is not finite, and where the network cannot be asked, which is warned of once. What was
     asked is remembered.
     """
     kind = runner.search.zero_cost
-    if kind is None:
+    if kind is None or "score" not in runner.search.objectives:  # of costs it says nothing
         return None
     said: dict[str, float | None] = {}
     probe = lru_cache(maxsize=4)(lambda proxy: probe_of(data, proxy, runner.search.seed))

@@ -305,12 +305,6 @@ def test_what_a_zero_cost_proxy_says_is_kept_and_decides_from_the_first_candidat
     assert chosen[0] < plain  # of its draws the smallest, which is the best in both, not the first
 
 
-def test_where_the_score_is_no_objective_a_zero_cost_proxy_is_not_asked(folder: Path) -> None:
-    """It would draw the first ones towards what is large."""
-    search(folder, 4, objectives=("latency",), draws=8, untrained=untrained)
-    assert not [one for one in read_study(folder).trials if "zero_cost" in one.attributes]
-
-
 def test_a_zero_cost_proxy_is_asked_of_the_draws_that_promise_most_without_it(folder: Path) -> None:
     asked = []
 

@@ -171,6 +171,8 @@ def test_what_is_not_finite_or_cannot_be_asked_is_nothing_said(monkeypatch: pyte
     runner = Runner.model_validate({"search": {"zero_cost": "synflow"}, "proxy": {"image": 32}})
     data = proxy_data(runner.proxy, "segment")
     assert untrained(Runner(), data) is None
+    of_costs = runner.search.model_copy(update={"objectives": ("flops", "latency")})  # it would favour what is large
+    assert untrained(runner.model_copy(update={"search": of_costs}), data) is None
     monkeypatch.setitem(ZERO_COST._entries, "synflow", lambda network, probe: -math.inf)
     infinite = untrained(runner, data)
     assert infinite is not None

@@ -118,8 +118,7 @@ def drive(
         ledger.set(budget=budget, hours=hours, is_exhausted=False, **_data_now(ledger.attributes, runner))
         interruption = stack.enter_context(Interruption())
         cost_of = interruption.allowing(judging.cost_of)
-        asks = judging.untrained if "score" in asked.objectives else None  # of costs a proxy says nothing
-        untrained = interruption.allowing(asks) if asks else None
+        untrained = interruption.allowing(judging.untrained) if judging.untrained else None
         plan = Plan(space, how, limits, budget, cost_of, judging.forecast, earlier, runner.proxy.inherit, untrained)
         setup = Setup(judging.preload, judging.prepare, folder, runner.device == "cuda")
         engine = engine_of(runner.engine, setup)
