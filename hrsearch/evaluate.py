@@ -130,8 +130,8 @@ def _data(proxy: Proxy, task: str) -> Dataset:
 def untrained(runner: Runner, data: Dataset) -> Callable[[Arch], float | None] | None:
     """What says of a network, before it is trained, what the runner's `zero_cost` proxy does; None if none is asked.
 
-    What it says is None where the value is not finite, and where the network cannot be asked, which is warned of once. What was
-    asked is remembered.
+    What it says is None where the value is not finite, and where the network cannot be asked, which is warned of once.
+    What was asked is remembered.
     """
     kind = runner.search.zero_cost
     if kind is None or "score" not in runner.search.objectives:  # of costs it says nothing
