@@ -3,6 +3,7 @@
     python benchmarks/record.py run --count 600 --to rows.jsonl              # again: goes on
     python benchmarks/record.py pack rows.jsonl     # into recorded.csv.gz, from where the next recording goes on
     python benchmarks/record.py zero                # adds what zero-cost proxies say of each to recorded.csv.gz
+    python benchmarks/record.py again               # adds what other seeds give those near the front; again: goes on
     python benchmarks/record.py table               # what a rung and what they tell of the last score
 
 Every network is trained by the runner's own proxy, from the seed that a search would give it, to each rung: what stands
@@ -12,6 +13,7 @@ does not change them: `seconds_0`, `seconds_1`, ... from one rung to the next, `
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -107,6 +109,56 @@ def with_zero_cost(rows: pd.DataFrame, asked: argparse.Namespace) -> pd.DataFram
     return rows
 
 
+def repeated(space_path: str, runner: Runner, seed: int, time: int) -> float:
+    """The last score of a network that is trained in full from another seed, one for each time."""
+    torch.set_num_threads(1)
+    space, plan = load_space(space_path), runner.proxy.model_copy(update={"rungs": ()})
+    arch = space.sample(seed)[1]
+    data = proxy_data(plan, space.task)
+    other = seed_of(runner.search.seed, arch.digest(), "again", time)
+    torch.manual_seed(other)
+    network = build(arch, classes=len(data.classes), drop_path=plan.drop_path)
+    return train_proxy(network, data, plan, seed=other).value
+
+
+def contested(rows: pd.DataFrame, within: float) -> "pd.Series[bool]":
+    """Which networks score at most so much less than the best of those that cost no more: other seeds may put them on
+    the front, or take them off it."""
+    score, flops, latency = (rows[name].to_numpy() for name in (f"score_{last_of(rows)}", "flops", "latency"))
+    costs_no_more = (flops <= flops[:, None]) & (latency <= latency[:, None])
+    best = np.where(costs_no_more, score, -np.inf).max(axis=1)
+    return pd.Series(best - score <= within, index=rows.index)
+
+
+def again(rows: pd.DataFrame, asked: argparse.Namespace) -> pd.DataFrame:
+    """The table with a column `again_1`, `again_2`, ... for each other seed; trains what `asked.to` does not hold."""
+    runner, done = load_runner(asked.runner), dict[tuple[int, int], float]()
+    for line in asked.to.read_text().splitlines() if asked.to.exists() else ():
+        if line.endswith("]"):  # not cut short
+            seed, time, score = json.loads(line)
+            done[seed, time] = score
+    times, seeds = range(1, asked.times + 1), rows["seed"][contested(rows, asked.within)].tolist()
+    with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
+        futures = {
+            pool.submit(repeated, asked.space, runner, seed, time): (seed, time)
+            for time in times
+            for seed in seeds
+            if (seed, time) not in done
+        }
+        for place, future in enumerate(as_completed(futures), 1):
+            done[futures[future]] = round(future.result(), 4)
+            with asked.to.open("a") as file:
+                file.write(json.dumps([*futures[future], done[futures[future]]]) + "\n")
+            print(f"{place} of {len(futures)}", flush=True)
+    columns = {f"again_{time}": [done.get((seed, time), math.nan) for seed in rows["seed"]] for time in times}
+    return pd.concat([rows.drop(columns=columns, errors="ignore"), pd.DataFrame(columns, rows.index)], axis=1)
+
+
+def last_of(rows: pd.DataFrame) -> int:
+    """The highest rung of a table."""
+    return max(int(name.removeprefix("score_")) for name in rows.columns if name.startswith("score_"))
+
+
 def in_full(row: dict[str, Any], ladder: tuple[int, ...]) -> float:
     """The seconds of training to the last rung at once: what rungs train a second time, or validate, left out.
 
@@ -180,8 +232,8 @@ def main() -> None:
     """Record, pack or sum up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    running, judging = commands.add_parser("run"), commands.add_parser("zero")
-    for one in (running, judging):
+    running, judging, repeating = (commands.add_parser(name) for name in ("run", "zero", "again"))
+    for one in (running, judging, repeating):
         one.add_argument("--space", default=str(Path(__file__).with_name("space.yaml")))
         one.add_argument("--runner", default=str(Path(__file__).with_name("runner.yaml")))
         one.add_argument("--workers", type=int, default=os.cpu_count())
@@ -191,7 +243,11 @@ def main() -> None:
     packing = commands.add_parser("pack")
     packing.add_argument("rows", type=Path)
     packing.add_argument("--to", type=Path, default=TABLE)
-    judging.add_argument("table", type=Path, nargs="?", default=TABLE)
+    for one in (judging, repeating):
+        one.add_argument("table", type=Path, nargs="?", default=TABLE)
+    repeating.add_argument("--within", type=float, default=0.05, help="so much of the front's score")
+    repeating.add_argument("--times", type=int, default=2, help="other seeds")
+    repeating.add_argument("--to", type=Path, default=Path("again.jsonl"))
     summing = commands.add_parser("table")
     summing.add_argument("table", type=Path, nargs="?", default=TABLE)
     asked = parser.parse_args()
@@ -201,6 +257,8 @@ def main() -> None:
         packed(asked.rows, asked.to).to_csv(asked.to, index=False)
     elif asked.command == "zero":
         with_zero_cost(pd.read_csv(asked.table), asked).to_csv(asked.table, index=False)
+    elif asked.command == "again":
+        again(pd.read_csv(asked.table), asked).to_csv(asked.table, index=False)
     else:
         rows = pd.read_csv(asked.table)
         print(f"{len(rows)} networks", *table(rows), sep="\n")

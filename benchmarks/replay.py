@@ -1,6 +1,7 @@
 """Worlds in which a search can be run again in seconds: candidates that were once trained, or a model of them.
 
-`recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. `modelled` is
+`recorded` holds the candidates of a table and nothing else: a draw becomes the nearest one that is left. A search is
+told what the first seed scored; what it has found is what others scored, of those near the front. `modelled` is
 the space, with exact costs; scores, losses, latency, seconds and synflow come from Gaussian processes that were
 fitted to the table, scores and losses with what the processes leave of a recorded candidate. `boosted` is the same with
 boosted trees, in which a search that fits Gaussian processes is not at home. `record.py` makes the table.
@@ -123,13 +124,17 @@ def read_table(path: Path, space: Space) -> Table:
 
 
 def recorded(space: Space, table: Table) -> World:
-    """The world of the recorded candidates alone; their noise stays in them, so the true score is the told one."""
+    """The world of the recorded candidates alone.
+
+    The true score is the mean of what other seeds scored than the one that is told, or else, far from the front, that.
+    """
     snapping = _Snapping(space.document, space.task, space.knobs, space.require)
     archs = [space.arch(setting) for setting in table.settings]
     found = sorted(zip((arch.digest() for arch in archs), table.settings, archs, strict=True), key=lambda one: one[0])
     left = {digest: (setting, arch, places_of(space, setting)) for digest, setting, arch in found}
     object.__setattr__(snapping, "left", left)
-    figures = table.frame[[*table.trained, "params", "flops"]].to_dict("records")
+    truth = table.frame.filter(like="again_").mean(axis=1).fillna(table.frame[f"score_{table.last}"])
+    figures = table.frame[[*table.trained, "params", "flops"]].assign(truth=truth).to_dict("records")
     rows = {
         arch.digest(): {str(name): float(value) for name, value in row.items()}
         for arch, row in zip(archs, figures, strict=True)
@@ -138,7 +143,7 @@ def recorded(space: Space, table: Table) -> World:
     def judge(digest: str, rung: int | None) -> Outcome:
         row = rows[digest]
         left.pop(digest, None)
-        return _outcome(row, row[f"score_{table.last}"], rung, table.last)
+        return _outcome(row, row["truth"], rung, table.last)
 
     def cost_of(arch: Arch) -> Cost:
         row = rows[arch.digest()]

@@ -172,6 +172,29 @@ def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> Non
         assert rows[kind][0] == pytest.approx(untrained[kind], rel=1e-3)
 
 
+def test_what_is_near_the_front_counts_by_what_other_seeds_score(tmp_path: Path) -> None:
+    """The second and the third beat nobody; the third is beaten by too much."""
+    record, replay = program("record"), program("replay")
+    costs = {"flops": [100, 200, 300], "latency": [10.0, 20.0, 20.0]}
+    rows = pd.DataFrame({"seed": [5, 6, 7], "score_0": 0.1, "score_1": [0.40, 0.36, 0.34], **costs})
+    assert list(record.contested(rows, 0.05)) == [True, True, False]
+    path = tmp_path / "again.jsonl"
+    path.write_text("[5, 1, 0.3]\n[6, 1, 0.35]\n[6, 2, 0.37]\n[5, 2, 0.5]\n[5, 3, 0.")
+    options = Namespace(space="none", runner=str(BENCHMARKS / "runner.yaml"), workers=1, within=0.05, times=2, to=path)
+    found = record.again(rows, options)  # everything is there
+    assert found["again_1"].fillna(0).tolist() == [0.3, 0.35, 0]
+    assert found["again_2"].fillna(0).tolist() == [0.5, 0.37, 0]
+
+    space = load_space(BENCHMARKS / "space.yaml")
+    whole = replay.read_table(BENCHMARKS / "recorded.csv.gz", space)
+    again = pd.DataFrame({"again_1": [0.3, None], "again_2": [0.5, None]})
+    frame = pd.concat([whole.frame[:2].drop(columns=again, errors="ignore"), again], axis=1)
+    world = replay.recorded(space, replay.Table(frame, whole.settings[:2]))
+    near, far = (world.judge(space.arch(setting).digest(), None) for setting in whole.settings[:2])
+    assert near.score == frame["score_1"][0] != near.true_score == pytest.approx(0.4)
+    assert far.score == far.true_score
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 def test_a_report_is_timed_in_a_browser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["report.py", "--trials", "12", "--loads", "1"])
