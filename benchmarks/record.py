@@ -13,7 +13,6 @@ does not change them: `seconds_0`, `seconds_1`, ... from one rung to the next, `
 
 import argparse
 import json
-import math
 import os
 import tempfile
 import time
@@ -109,49 +108,59 @@ def with_zero_cost(rows: pd.DataFrame, asked: argparse.Namespace) -> pd.DataFram
     return rows
 
 
-def repeated(space_path: str, runner: Runner, seed: int, time: int) -> float:
-    """The last score of a network that is trained in full from another seed, one for each time."""
+def repeated(space_path: str, runner: Runner, seed: int, turn: int) -> float:
+    """The last score of a network that is trained in full from another seed, one for each turn."""
     torch.set_num_threads(1)
     space, plan = load_space(space_path), runner.proxy.model_copy(update={"rungs": ()})
     arch = space.sample(seed)[1]
     data = proxy_data(plan, space.task)
-    other = seed_of(runner.search.seed, arch.digest(), "again", time)
+    other = seed_of(runner.search.seed, arch.digest(), "again", turn)
     torch.manual_seed(other)
     network = build(arch, classes=len(data.classes), drop_path=plan.drop_path)
     return train_proxy(network, data, plan, seed=other).value
 
 
-def contested(rows: pd.DataFrame, within: float) -> "pd.Series[bool]":
-    """Which networks score at most so much less than the best of those that cost no more: other seeds may put them on
-    the front, or take them off it."""
-    score, flops, latency = (rows[name].to_numpy() for name in (f"score_{last_of(rows)}", "flops", "latency"))
+def contested(rows: pd.DataFrame, score: "pd.Series[float]", within: float) -> list[int]:
+    """The seeds of networks that score at most so much less than the best of those that cost no more: luck may have put
+    them on the front, or kept them off it."""
+    found, flops, latency = (column.to_numpy() for column in (score, rows["flops"], rows["latency"]))
     costs_no_more = (flops <= flops[:, None]) & (latency <= latency[:, None])
-    best = np.where(costs_no_more, score, -np.inf).max(axis=1)
-    return pd.Series(best - score <= within, index=rows.index)
+    best = np.where(costs_no_more, found, -np.inf).max(axis=1)
+    return [int(seed) for seed in rows["seed"][best - found <= within]]
 
 
 def again(rows: pd.DataFrame, asked: argparse.Namespace) -> pd.DataFrame:
-    """The table with a column `again_1`, `again_2`, ... for each other seed; trains what `asked.to` does not hold."""
-    runner, done = load_runner(asked.runner), dict[tuple[int, int], float]()
-    for line in asked.to.read_text().splitlines() if asked.to.exists() else ():
-        if line.endswith("]"):  # not cut short
-            seed, time, score = json.loads(line)
-            done[seed, time] = score
-    times, seeds = range(1, asked.times + 1), rows["seed"][contested(rows, asked.within)].tolist()
-    with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
-        futures = {
-            pool.submit(repeated, asked.space, runner, seed, time): (seed, time)
-            for time in times
-            for seed in seeds
-            if (seed, time) not in done
-        }
-        for place, future in enumerate(as_completed(futures), 1):
-            done[futures[future]] = round(future.result(), 4)
-            with asked.to.open("a") as file:
-                file.write(json.dumps([*futures[future], done[futures[future]]]) + "\n")
-            print(f"{place} of {len(futures)}", flush=True)
-    columns = {f"again_{time}": [done.get((seed, time), math.nan) for seed in rows["seed"]] for time in times}
+    """The table with a column `again_1`, `again_2`, ... for each other seed; trains what `asked.to` does not hold.
+
+    Each turn those are trained that are still near the front: by the score that was told the first, then by the
+    mean of the others, which is as much nearer to the truth as it has more seeds.
+    """
+    told = rows[f"score_{last_of(rows)}"]
+    columns: dict[str, pd.Series[float]] = {}
+    for turn in range(1, asked.times + 1):
+        so_far = pd.DataFrame(columns, rows.index).mean(axis=1).fillna(told)
+        seeds = contested(rows, so_far, asked.within / turn**0.5)
+        scores = repeated_by_all(seeds, turn, asked)
+        columns[f"again_{turn}"] = rows["seed"].map(scores)
+        print(f"again_{turn}: {len(seeds)} networks", flush=True)
     return pd.concat([rows.drop(columns=columns, errors="ignore"), pd.DataFrame(columns, rows.index)], axis=1)
+
+
+def repeated_by_all(seeds: list[int], turn: int, asked: argparse.Namespace) -> dict[int, float]:
+    """The score of each network with the seed of this turn, from `asked.to` or trained and noted there."""
+    lines = asked.to.read_text().splitlines() if asked.to.exists() else []
+    found = (json.loads(line) for line in lines if line.endswith("]"))  # a line cut short is dropped
+    done = {seed: score for seed, at, score in found if at == turn and seed in seeds}
+    runner = load_runner(asked.runner)
+    with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
+        left = [seed for seed in seeds if seed not in done]
+        futures = {pool.submit(repeated, asked.space, runner, seed, turn): seed for seed in left}
+        for future in as_completed(futures):
+            seed = futures[future]
+            done[seed] = round(future.result(), 4)
+            with asked.to.open("a") as file:
+                file.write(json.dumps([seed, turn, done[seed]]) + "\n")
+    return done
 
 
 def last_of(rows: pd.DataFrame) -> int:
@@ -245,8 +254,8 @@ def main() -> None:
     packing.add_argument("--to", type=Path, default=TABLE)
     for one in (judging, repeating):
         one.add_argument("table", type=Path, nargs="?", default=TABLE)
-    repeating.add_argument("--within", type=float, default=0.05, help="so much of the front's score")
-    repeating.add_argument("--times", type=int, default=2, help="other seeds")
+    repeating.add_argument("--within", type=float, default=0.05, help="so much of the front's score, the first time")
+    repeating.add_argument("--times", type=int, default=4, help="other seeds")
     repeating.add_argument("--to", type=Path, default=Path("again.jsonl"))
     summing = commands.add_parser("table")
     summing.add_argument("table", type=Path, nargs="?", default=TABLE)
