@@ -11,7 +11,7 @@ tau between seeds, of the task's metric and of the likelihood.
 
 Takes the networks that `hrsearch calibrate --times 20` has trained instead, trains them with `--seeds` seeds under the
 study's protocol but for what is set, and prints also what each order tells of the long training's metric, over all and
-over those of the study's best quarter. With `--inherit`
+over those of the study's best quarter, weighted as the trust card weighs them. With `--inherit`
 each begins with the weights of its nearest relative among the study's kept ones, as far as the two overlap.
 """
 
@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -34,9 +35,10 @@ from hrsearch.candidate import weights_path
 from hrsearch.objective import Score, task_metric
 from hrsearch.proxy import proxy_data, train_proxy
 from hrsearch.proxy.inheritance import inherit, overlap
+from hrsearch.ranking import kendall_tau
 from hrsearch.runner import Proxy, Runner, proxy_of
 from hrsearch.study import Record, Trial, read_study
-from hrsearch.trust.card import quarters
+from hrsearch.trust.card import quarters, stood_for
 from hrsearch.trust.repeats import CALIBRATION, scores_of
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     chosen = [trial for trial in record.trials if trial.number in long] or spread(record.contenders, options.candidates)
     scores = trained(record, runner, chosen, range(0 if long else 1, options.seeds), options)
     truth = {number: statistics.mean(task_metric(one)[1] for one in each.values()) for number, each in long.items()}
-    best = [trial.number for trial in quarters(record)[0] if trial.number in long]
+    best, standing = [trial.number for trial in quarters(record)[0] if trial.number in long], stood_for(record, long)
     for metric in next(iter(scores.values())).metrics:
         own = [trial.attributes["score"] for trial in chosen]
         first = {"study": [one["value"] for one in own]} if not long and own[0]["metric"] == metric else {}
@@ -81,8 +83,9 @@ def main() -> None:
         if len(table.columns) > 1:
             print(_words(table, [one.seconds for one in scores.values()]))
         if long:
-            print(f"all {len(table)}: {_told(table, pd.Series(truth))}")
-            print(f"the best quarter's {len(best)}: {_told(table.loc[best], pd.Series(truth))}")
+            for numbers, which in ((list(table.index), "all"), (best, "the best quarter's")):
+                told = _told(table.loc[numbers], [truth[one] for one in numbers], [standing[one] for one in numbers])
+                print(f"{which} {len(numbers)}: {told}")
 
 
 def changed(runner: Runner, settings: Sequence[str]) -> Runner:
@@ -126,10 +129,11 @@ def _words(table: pd.DataFrame, seconds: list[float]) -> str:
     )
 
 
-def _told(table: pd.DataFrame, truth: pd.Series) -> str:
-    """Kendall's tau of each seed's order to that of the long training, and of the seeds' mean."""
-    taus = [float(table[name].corr(truth, method="kendall")) for name in table]
-    mean = float(table.mean(axis=1).corr(truth, method="kendall"))
+def _told(table: pd.DataFrame, truth: Sequence[float], standing: Sequence[float]) -> str:
+    """Kendall's tau of each seed's order to that of the long training, and of the seeds' mean, weighted as a card's."""
+    known, weights = np.array(truth), np.array(standing)
+    taus = [kendall_tau(table[name].to_numpy(), known, weights) for name in table]
+    mean = kendall_tau(table.mean(axis=1).to_numpy(), known, weights)
     each = ", ".join(f"{tau:.2f}" for tau in taus)
     return f"Kendall tau to long training: {each}; mean {statistics.mean(taus):.2f}; of the seeds' mean {mean:.2f}"
 

@@ -200,7 +200,7 @@ def proxy_of(runner: Runner, arch: Arch) -> Proxy:
 
 
 def load_runner(path_or_name: str | Path) -> Runner:
-    """The runner in a YAML file, or the shipped one of that name ("laptop", "smoke", "gpu")."""
+    """The runner in a YAML file, or the shipped one of that name ("laptop", "gpu", ...)."""
     return validated(Document.read(shipped("runners", path_or_name)), Runner)
 
 

@@ -1,6 +1,6 @@
 """The trust card: how well the proxy's order of networks tells their order after long training, and what else would."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -161,6 +161,16 @@ def quarters(record: Record) -> tuple[list[Trial], list[Trial]]:
     return ordered[:quarter], ordered[quarter:]
 
 
+def stood_for(record: Record, chosen: Collection[int]) -> dict[int, float]:
+    """How many networks of the study each of the chosen trials stands for: those of its quarter, or of the rest, that
+    come to one of them."""
+    found: dict[int, float] = {}
+    for whole in quarters(record):
+        part = [trial.number for trial in whole if trial.number in chosen]
+        found |= dict.fromkeys(part, len(whole) / max(len(part), 1))
+    return found
+
+
 def verdict_of(row: Row) -> Verdict:
     """Of a row of the proxy: green where it surely adds to the best trivial baseline, red where it adds nothing.
 
@@ -177,10 +187,10 @@ def verdict_of(row: Row) -> Verdict:
 
 def _sample(record: Record, scores: Mapping[int, Scores]) -> _Sample:
     parts = [[trial for trial in part if trial.number in scores] for part in quarters(record)]
-    shares = [len(whole) / max(len(part), 1) for whole, part in zip(quarters(record), parts, strict=True)]
     trials = tuple(trial for part in parts for trial in part)
     truth = [np.mean([task_metric(one)[1] for one in scores[trial.number].values()]) for trial in trials]
-    weights = [share for share, part in zip(shares, parts, strict=True) for _ in part]
+    standing = stood_for(record, scores)
+    weights = [standing[trial.number] for trial in trials]
     best, best_top = (max(len(some) // 4, 1) for some in (trials, parts[0]))
     return _Sample(trials, np.array(truth), np.array(weights), len(parts[0]), best, best_top)
 
