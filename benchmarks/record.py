@@ -255,7 +255,7 @@ def main() -> None:
     for one in (judging, repeating):
         one.add_argument("table", type=Path, nargs="?", default=TABLE)
     repeating.add_argument("--within", type=float, default=0.05, help="so much of the front's score, the first time")
-    repeating.add_argument("--times", type=int, default=4, help="other seeds")
+    repeating.add_argument("--times", type=int, default=3, help="other seeds")
     repeating.add_argument("--to", type=Path, default=Path("again.jsonl"))
     summing = commands.add_parser("table")
     summing.add_argument("table", type=Path, nargs="?", default=TABLE)
