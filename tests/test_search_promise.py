@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrsearch.search.promise import Draft, best_together, hits_of, most_promising_untrained
+from hrsearch.search.promise import Draft, best_together, hits_of, most_promising, most_promising_untrained
 
 
 def test_drafts_are_chosen_for_what_those_before_them_leave() -> None:
@@ -40,6 +40,20 @@ def test_before_anything_is_trained_a_zero_cost_proxy_and_the_exact_costs_say_wh
 
 def draft(untrained: float | None, flops: int, params: int = 1) -> Draft:
     return Draft({}, {}, {"params": params, "flops": flops}, untrained=untrained)
+
+
+def test_a_lucky_score_does_not_hide_what_is_as_good_as_the_network_behind_it() -> None:
+    """Scores go with the width, but for one network's, which beats all that are wider."""
+    widths = [*range(8, 30, 2), 38]
+    scores = [width / 100 + (0.15 if width == 24 else 0.0) for width in widths]
+    judged = [wide(width, (score, width)) for width, score in zip(widths, scores, strict=True)]
+    drafts = [wide(15), wide(33)]  # the one adds next to nothing; the other all between 28 and 38
+    assert most_promising(drafts, judged, [], {}, ("score", "flops"), seed=0) == [1]
+
+
+def wide(width: int, values: tuple[float, ...] = ()) -> Draft:
+    branch = {"channels": width, "stride": 4, "depth": 1}
+    return Draft({}, {"stages": [{"branches": [branch]}], "head": {}}, {"params": width, "flops": width}, values)
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

@@ -112,8 +112,7 @@ def _most_promising(
     """As told there, of drafts as they are."""
     directions = [OBJECTIVES[name].direction for name in objectives]
     judged = sorted(judged, key=lambda draft: not draft.is_through)  # the surest first
-    values = np.array([draft.values for draft in judged], dtype=float)
-    guesses = _guesses(drafts, judged, values, knobs, objectives, seed)  # guess, draft, objective
+    guesses, values = _guesses(drafts, judged, knobs, objectives, seed)
     through = [draft.is_through for draft in judged]
     if any(through):  # what was only forecast to be good leaves its place on the front free
         values = values[through]
@@ -204,16 +203,16 @@ def _chances(
 
 
 def _guesses(
-    drafts: Sequence[Draft],
-    judged: Sequence[Draft],
-    values: Rows,
-    knobs: Mapping[str, Knob],
-    objectives: Sequence[str],
-    seed: int,
-) -> Rows:
-    """Values of every draft: as they are where they are exact, else drawn from what is forecast."""
+    drafts: Sequence[Draft], judged: Sequence[Draft], knobs: Mapping[str, Knob], objectives: Sequence[str], seed: int
+) -> tuple[Rows, Rows]:
+    """Values of every draft (guess, draft, objective), as they are where they are exact, else drawn from what is
+    forecast; and those of what is judged (judged, objective), scores without their luck.
+
+    A lucky score would hide from the search what is as good as the network behind it, or better.
+    """
     usual = usual_of([draft.untrained for draft in judged])
     rows, known = _rows(drafts, knobs, usual), _rows(judged, knobs, usual)
+    values = np.array([draft.values for draft in judged], dtype=float)
     luck = np.random.default_rng(seed).standard_normal((GUESSES, 1, len(objectives)))
     guesses = np.empty((GUESSES, len(drafts), len(objectives)))
     sure = sum(draft.is_through for draft in judged)
@@ -224,10 +223,12 @@ def _guesses(
         in_logs = OBJECTIVES[name].direction == "minimize"
         told = (np.log(values[:, column]) if in_logs else values[:, column]).tolist()
         weights = weights_of(len(knobs), () if usual is None else known, told)
-        found = forecast(known, told, rows, weights, sure)
-        drawn = found.mean + found.deviation * luck[:, :, column]
+        found = forecast(known, told, [*rows, *known], weights, sure)
+        drawn = found.mean[: len(rows)] + found.deviation[: len(rows)] * luck[:, :, column]
         guesses[:, :, column] = np.exp(drawn) if in_logs else drawn
-    return guesses
+        if name == "score":
+            values[:, column] = found.mean[len(rows) :]
+    return guesses, values
 
 
 def _rows(drafts: Sequence[Draft], knobs: Mapping[str, Knob], usual: float | None) -> list[Row]:
