@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import ranking
 import torch
 
 from hrsearch.build import build
@@ -110,14 +111,10 @@ def with_zero_cost(rows: pd.DataFrame, asked: argparse.Namespace) -> pd.DataFram
 
 def repeated(space_path: str, runner: Runner, seed: int, turn: int) -> float:
     """The last score of a network that is trained in full from another seed, one for each turn."""
-    torch.set_num_threads(1)
-    space, plan = load_space(space_path), runner.proxy.model_copy(update={"rungs": ()})
+    space = load_space(space_path)
     arch = space.sample(seed)[1]
-    data = proxy_data(plan, space.task)
     other = seed_of(runner.search.seed, arch.digest(), "again", turn)
-    torch.manual_seed(other)
-    network = build(arch, classes=len(data.classes), drop_path=plan.drop_path)
-    return train_proxy(network, data, plan, seed=other).value
+    return ranking.score(arch.to_dict(), ranking.changed(runner, ()), space.task, other, ()).value
 
 
 def contested(rows: pd.DataFrame, score: "pd.Series[float]", within: float) -> list[int]:

@@ -99,13 +99,13 @@ def ours(sampler: str, rungs: bool = False, inherits: bool = False, **search: An
             flops = world.cost_of(candidate.arch).flops
             last = len(proxy.rungs)
             found = clock.judge(candidate.digest, flops, candidate.rung if rungs else None, candidate.rung == last)
-            score = {
+            told = {
                 "value": found.score,
                 "loss": found.loss,
                 "metric": proxy.score,
                 "metrics": {"metric": found.metric},
             }
-            score = asdict(from_relative(candidate, proxy, world.space.task)) if inherits else score
+            score = asdict(from_relative(candidate, proxy, world.space.task)) if inherits else told
             return Judgement({"outcome": "trained", "score": score, "latency": {"median_ms": found.latency_ms}})
 
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:

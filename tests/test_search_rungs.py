@@ -109,6 +109,15 @@ def test_by_gain_those_go_on_who_should_add_most_to_the_front() -> None:
     assert early.number == 20
 
 
+def test_a_lucky_score_lets_nobody_wait_who_is_as_good_as_the_network_behind_it() -> None:
+    """The wider, the better, but for one in full, whose score beats all that are wider."""
+    two = Ladder(2, 1.0, LADDER.objectives, by="gain")
+    scores = {width: 0.02 * width + (0.3 if width == 9 else 0.0) for width in (*range(10), 18)}
+    full = [with_knobs(width, width, 0.2, score, flops=100 + width) for width, score in scores.items()]
+    waiting = [with_knobs(20, 3, 0.2, flops=104), with_knobs(21, 14, 0.2, flops=114)]
+    assert [trial.number for trial in two.promoted([*full, *waiting])] == [21]
+
+
 def test_beside_a_likelihood_the_metric_at_a_rung_tells_what_its_loss_does_not() -> None:
     two = Ladder(2, 3.0, LADDER.objectives, by="gain")
     trials = [with_knobs(number, 8, 0.2, 0.3 + 0.02 * number) for number in range(10)]
