@@ -149,6 +149,7 @@ def test_a_model_of_the_recorded_networks_tells_them_apart(searching: ModuleType
     assert longer.judge(arch.digest(), None).seconds == pytest.approx(1.6 * whole_s)
 
 
+@pytest.mark.long
 def test_recording_goes_on_and_tells_what_a_rung_is_worth(tmp_path: Path) -> None:
     """Two networks in this process; the rest is what the table says of what is committed."""
     record = program("record")

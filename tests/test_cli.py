@@ -118,6 +118,7 @@ def test_another_protocol_is_another_study(home: Path) -> None:
     assert "runner.proxy.steps is 4 there and 5 here" in done.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(home: Path) -> None:
     process = subprocess.Popen(
         command("run", "tiny.yaml", "--runner", "quick.yaml", "--budget", "20", "--name", "stopped"),
@@ -357,6 +358,7 @@ def test_quiet_says_nothing_and_json_is_all_of_stdout(home: Path) -> None:
     assert (home / written["report"]).is_file()
 
 
+@pytest.mark.long
 def test_hours_alone_end_a_search(home: Path) -> None:
     """The bar then has no total."""
     done = hrsearch(home, "run", "tiny.yaml", "--runner", "quick.yaml", "--name", "hours", "--hours", "0.0005")

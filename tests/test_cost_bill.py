@@ -176,6 +176,7 @@ def test_without_a_limit_a_forecast_refuses_nothing(tmp_path: Path) -> None:
     assert not [trial for trial in read_study(tmp_path / "study").trials if foreseen_of(trial)]
 
 
+@pytest.mark.long
 def test_show_prints_the_bill(tmp_path: Path) -> None:
     done = inside(tmp_path, "show", "hirivit_s", "--image", "64", "--ms", "--parts", "--json")
     told = json.loads(done.stdout)

@@ -47,7 +47,9 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=pytest.mark.long) if name == "compiled" else name for name in sorted(ENGINES)]
+)
 def test_every_engine_runs_the_network_or_says_what_it_needs(engine: str) -> None:
     network, example = small(), torch.randn(2, 3, 9, 11)
     if device_of(engine) == "cuda" and not torch.cuda.is_available():

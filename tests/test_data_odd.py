@@ -239,6 +239,7 @@ def test_persons_of_whom_none_can_be_used_are_told(tmp_path: Path) -> None:
 # What changes while it is in use.
 
 
+@pytest.mark.long
 def test_a_search_ends_where_its_data_changes_and_nobody_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

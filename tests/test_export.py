@@ -136,6 +136,7 @@ def test_exported_network_computes_what_the_trial_did(record: Record, tmp_path: 
         assert torch.equal(network(image), again(image))
 
 
+@pytest.mark.long
 def test_export_says_how_images_are_normalised(record: Record, tmp_path: Path) -> None:
     """By the mean and the deviation that the weights were trained with; where these do not say, in general."""
     data = load_dataset("digits", image=32, train_images=24, val_images=8)

@@ -10,6 +10,7 @@ from test_readme import RUNNER, SPACE
 NOTEBOOK = Path(__file__).parents[1] / "reports" / "api.ipynb"
 
 
+@pytest.mark.long
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells in their order, as a kernel runs them; the search alone is made small."""
     monkeypatch.chdir(tmp_path)

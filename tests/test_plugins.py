@@ -85,6 +85,7 @@ def test_a_space_brings_its_block_to_the_winner_and_its_training(home: Path) -> 
     assert "space.yaml:3: plugins[0]: no such file" in gone.stderr
 
 
+@pytest.mark.long
 def test_plan_times_its_networks_in_workers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn ones and a published one, in processes that know nothing of the plug-in."""
     monkeypatch.setattr(planning, "DRAWS", 5)

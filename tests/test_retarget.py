@@ -179,6 +179,7 @@ def test_what_onnxruntime_refuses_is_a_failed_network() -> None:
         ENGINES["onnx"](nn.Conv2d(3, 8, 3).double(), torch.zeros(1, 3, 8, 8, dtype=torch.float64))
 
 
+@pytest.mark.long
 def test_a_network_of_its_own_size_is_exported_as_it_was_timed_there(tmp_path: Path) -> None:
     """It is trained at the ratio of the search, and deployed at the size that was timed on the target."""
     (tmp_path / "space.yaml").write_text(SPACE.replace("net:\n", "net:\n  image: 32\n"))

@@ -149,6 +149,7 @@ def test_a_cluster_that_does_not_answer_is_asked_again(
         left.result(0.0)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("at_once")
 def test_jobs_end_with_a_killed_driver_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hrsearch.search.engines import slurm

@@ -120,6 +120,7 @@ def test_ctrl_c_stops_cleanly(when: str, folder: Path) -> None:
     assert not any(trial.attributes.get("losses") for trial in read_study(folder).trials)
 
 
+@pytest.mark.long
 def test_two_drivers_share_a_study(folder: Path) -> None:
     drivers = [start(folder, 12, "--seconds", "0.1") for _ in range(2)]
     said = [driver.communicate(timeout=60)[0] for driver in drivers]
@@ -129,6 +130,7 @@ def test_two_drivers_share_a_study(folder: Path) -> None:
     assert len({digest for _, digest, *_ in calls_of(folder)}) == 12
 
 
+@pytest.mark.long
 def test_a_driver_takes_over_from_one_that_dies_beside_it(folder: Path) -> None:
     first = start(folder, 4, "--seconds", "1.5", "--workers", "2")
     wait_until(lambda: len(calls_of(folder)) == 2, first)

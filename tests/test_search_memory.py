@@ -36,7 +36,7 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (taken + (100 << 20), resource.RLIM_INFINITY))
 
 
-@pytest.mark.parametrize("where", ["measure", "proxy"])
+@pytest.mark.parametrize("where", ["measure", pytest.param("proxy", marks=pytest.mark.long)])
 def test_a_network_too_large_for_its_worker_ran_out_of_memory(where: str, tmp_path: Path) -> None:
     """Torch's own allocation fails, in a worker whose address space is limited, in the timing or in the training."""
     plain: dict[str, dict[str, Any]] = {
