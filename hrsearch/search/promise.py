@@ -16,7 +16,7 @@ from hrsearch.arch import Arch
 from hrsearch.errors import InputError
 from hrsearch.front import Range, non_dominated, ranges_of, shares
 from hrsearch.objective import OBJECTIVES, Cost, Limit
-from hrsearch.search.surrogate import Row, Rows, features, forecast, said_by, usual_of, weights_of
+from hrsearch.search.surrogate import Row, Rows, features, process_of, said_by, usual_of, weights_of
 from hrsearch.search.verdict import broken, violations_of
 from hrsearch.space import Knob, Setting
 
@@ -223,11 +223,12 @@ def _guesses(
         in_logs = OBJECTIVES[name].direction == "minimize"
         told = (np.log(values[:, column]) if in_logs else values[:, column]).tolist()
         weights = weights_of(len(knobs), () if usual is None else known, told)
-        found = forecast(known, told, [*rows, *known], weights, sure)
-        drawn = found.mean[: len(rows)] + found.deviation[: len(rows)] * luck[:, :, column]
+        process = process_of(known, told, weights, sure)
+        found = process.forecast(rows)
+        drawn = found.mean + found.deviation * luck[:, :, column]
         guesses[:, :, column] = np.exp(drawn) if in_logs else drawn
         if name == "score":
-            values[:, column] = found.mean[len(rows) :]
+            values[:, column] = process.means(known)
     return guesses, values
 
 

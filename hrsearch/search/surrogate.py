@@ -7,6 +7,7 @@ alone 35 %; of mIoU 47 and 55 %, a forest 66 %. It says how sure it is (benchmar
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, repeat
@@ -123,6 +124,26 @@ def shape_of(arch: Mapping[str, Any]) -> Row:
     )
 
 
+@dataclass(frozen=True)
+class Process:
+    """A Gaussian process that was fitted, to be asked of rows."""
+
+    regressor: Any
+    scaler: Any
+    noise: float  # variance
+
+    def forecast(self, asked: Sequence[Row]) -> Forecast:
+        """What the values of these rows would be, and how sure that is."""
+        with _one_thread():
+            mean, deviation = self.regressor.predict(self.scaler.transform(asked), return_std=True)
+        return Forecast(mean, np.sqrt(np.maximum(deviation**2 - self.noise, 0.0)))
+
+    def means(self, asked: Sequence[Row]) -> Rows:
+        """What they would be alone, which takes of thousands of rows a quarter of the time."""
+        with _one_thread():
+            return np.asarray(self.regressor.predict(self.scaler.transform(asked)))
+
+
 def forecast(
     known: Sequence[Row],
     values: Sequence[float],
@@ -130,28 +151,41 @@ def forecast(
     weights: Mapping[int, float] | None = None,
     sure: int | None = None,
 ) -> Forecast:
-    """What `values` would be for the rows that are asked, from rows where they are known.
+    """What `values` would be for the rows that are asked, from rows where they are known, as `process_of` has it."""
+    return process_of(known, values, weights, sure).forecast(asked)
+
+
+def process_of(
+    known: Sequence[Row],
+    values: Sequence[float],
+    weights: Mapping[int, float] | None = None,
+    sure: int | None = None,
+) -> Process:
+    """The process of rows whose values are known.
 
     The first `sure` of these (all of them if None) are measured, the oldest first, and the others guessed. The kernel
     is a linear trend, a smooth deviation from it, and noise; lengths count in deviations of each column, times the
     column's weight where it has one.
     """
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from threadpoolctl import threadpool_limits
 
     count = _fitted(known)
     first = max(0, (len(known) if sure is None else sure) - MOST)
     targets = np.asarray(values[first : first + MOST], dtype=float)
-    # One thread: what is proposed must not depend on how many there are, and for so few rows others only wait.
-    with threadpool_limits(1):
+    with _one_thread():
         columns = tuple((weights or {}).items())
         scaler = _scaler(tuple(known[:count] if count else known), columns)
         kernel = _learnt(tuple(known[:count]), tuple(values[:count]), columns) if count else _prior()
         process = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=None)
         process.fit(scaler.transform(known[first : first + MOST]), targets)
-        mean, deviation = process.predict(scaler.transform(asked), return_std=True)
-    noise = kernel.k2.noise_level * targets.var()
-    return Forecast(mean, np.sqrt(np.maximum(deviation**2 - noise, 0.0)))
+    return Process(process, scaler, kernel.k2.noise_level * targets.var())
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """What is proposed must not depend on how many threads there are, and for so few rows others only wait."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
 
 
 def _fitted(known: Sequence[Row]) -> int:
