@@ -185,7 +185,8 @@ def _one_thread() -> AbstractContextManager[Any]:
     """What is proposed must not depend on how many threads there are, and for so few rows others only wait."""
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1)
+    limited: AbstractContextManager[Any] = threadpool_limits(1)
+    return limited
 
 
 def _fitted(known: Sequence[Row]) -> int:
