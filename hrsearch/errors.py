@@ -1,6 +1,7 @@
 """Errors for the person at the keyboard."""
 
 import errno
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -27,6 +28,22 @@ class CandidateFailed(RuntimeError):
 
 class OutOfMemory(CandidateFailed):
     """One candidate needed more memory than there was: samplers learn from it."""
+
+
+# What torch's allocators, and the loader of a library that is imported late, say of it: they raise no MemoryError.
+NO_MEMORY = "out of memory|can(?:'t|not) allocate|failed to map segment"
+
+
+def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """The error as one of memory, of whatever device, if that is what ran out."""
+    if isinstance(error, CandidateFailed):
+        return error if isinstance(error, OutOfMemory) else None
+    short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    in_words = isinstance(error, RuntimeError | ImportError) and re.search(NO_MEMORY, str(error), re.IGNORECASE)
+    if not (short or in_words):
+        return None
+    words = str(error).strip().splitlines()
+    return OutOfMemory(f"out of memory ({words[0][:200]})" if words else "out of memory")
 
 
 def is_disk_full(error: BaseException) -> bool:

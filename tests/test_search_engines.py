@@ -265,6 +265,17 @@ def test_one_thread_each_and_prepared() -> None:
     assert dict(os.environ) == before
 
 
+def test_workers_see_the_variables_that_their_driver_has_now(
+    engine: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fork server has those of the first search of this process; the second may have another HRSEARCH_CACHE."""
+    monkeypatch.setenv("HRSEARCH_TOY", "first")
+    assert engine.submit(work.variable, "HRSEARCH_TOY").result() == "first"
+    monkeypatch.delenv("HRSEARCH_TOY")
+    monkeypatch.delenv("HOME")
+    assert [engine.submit(work.variable, name).result() for name in ("HRSEARCH_TOY", "HOME")] == [None, None]
+
+
 def test_shutdown_kills(tmp_path: Path) -> None:
     processes = Processes(2, 60.0)
     futures = [processes.submit(work.stay, tmp_path / "pids") for _ in range(3)]

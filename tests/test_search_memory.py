@@ -1,6 +1,8 @@
 """Out of memory: a real allocation that fails, and what samplers learn from it."""
 
+import errno
 import resource
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from hrsearch.report.words import outcomes
 from hrsearch.runner import Runner
 from hrsearch.search import samplers
 from hrsearch.search.engines.processes import Processes
-from hrsearch.search.judging import judged
+from hrsearch.search.judging import failed_by, judged
 from hrsearch.search.ledger import open_ledger
 from hrsearch.search.proposals import view_of
 from hrsearch.space import Space
@@ -30,10 +32,10 @@ from hrsearch.study import read_study
 DIRECTIONS = ["maximize", "minimize", "minimize"]
 
 
-def limit_memory() -> None:
-    """This process may take 100 MB more than it has."""
+def limit_memory(megabytes: int = 100) -> None:
+    """This process may take so much more than it has."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + (100 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (megabytes << 20), resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("where", ["measure", pytest.param("proxy", marks=pytest.mark.long)])
@@ -54,6 +56,38 @@ def test_a_network_too_large_for_its_worker_ran_out_of_memory(where: str, tmp_pa
     assert found.attributes["outcome"] == "failed", found
     assert found.attributes["reason"].startswith("out of memory (")
     assert found.attributes["violations"] == {"memory": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory ([Errno 12] Cannot allocate memory)"),
+        (RuntimeError("CUDA out of memory. Tried\nmore"), "out of memory (CUDA out of memory. Tried)"),
+        (ImportError("x.so: failed to map segment from shared object"), "out of memory (x.so: failed to map segment"),
+        (OSError(errno.ENOENT, "out of memory.png"), "FileNotFoundError: [Errno 2]"),
+        (RuntimeError("no kernel"), "RuntimeError: no kernel"),
+        (CandidateFailed("the loss is nan"), "the loss is nan"),
+        (OutOfMemory("out of memory (job 7)"), "out of memory (job 7)"),
+    ],
+)
+def test_what_ran_out_of_memory_is_known_by_what_it_says(error: Exception, reason: str) -> None:
+    found = failed_by(error).attributes
+    assert found["reason"].startswith(reason)
+    assert ("violations" in found) == reason.startswith("out of memory")
+
+
+def test_data_that_cannot_be_mapped_are_not_called_damaged(tmp_path: Path) -> None:
+    """In a worker that has next to no memory left, the candidate fails; the search goes on, and nothing is removed."""
+    candidate = Candidate(0, "0", Space.parse(SPACE).sample(seed=0)[1], 0, tmp_path)
+    plan = {"image": 256, "train_images": 64, "val_images": 16}
+    runner = Runner.model_validate({"proxy": {**plan, "steps": 4, "warmup": 1}, "measure": {"seconds": 0.1}})
+    proxy_data(runner.proxy, "segment")
+    engine = Processes(1, 200.0, ["hrsearch.evaluate"], prepare=partial(limit_memory, 1))
+    found = engine.submit(judged, Evaluate(runner, reference_ms=1.0), candidate).result()
+    engine.shutdown()
+    assert found.attributes["outcome"] == "failed", found
+    assert found.attributes["reason"].startswith("out of memory (")
 
 
 def large_runs_out(candidate: Candidate) -> Judgement:

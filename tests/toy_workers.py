@@ -50,6 +50,11 @@ def gpu(seconds: float = 0.0) -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
+def variable(name: str) -> str | None:
+    """What this worker reads in its environment."""
+    return os.environ.get(name)
+
+
 def kill_self() -> None:
     """What the kernel does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,6 @@ Shapes: B images, C classes or keypoints, H = W the side of an image; prediction
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hrsearch.errors import CandidateFailed, InputError, OutOfMemory
+from hrsearch.errors import CandidateFailed, InputError, as_out_of_memory
 from hrsearch.proxy.data.dataset import Dataset, Split
 from hrsearch.proxy.groups import USUAL, Groups, groups_of
 from hrsearch.proxy.muon import Muon, is_mixing
@@ -296,13 +295,11 @@ def memory_watched() -> Iterator[None]:
     """Turns running out of memory, of whatever device, into OutOfMemory."""
     try:
         yield
-    except CandidateFailed:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        words = str(error).splitlines() or ["no details"]
-        if isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error), re.IGNORECASE):
-            raise OutOfMemory(f"out of memory ({words[0][:200]})") from error
-        raise
+    except Exception as error:
+        short = as_out_of_memory(error)
+        if short is None or short is error:
+            raise
+        raise short from error
 
 
 @contextmanager

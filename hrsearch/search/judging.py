@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from hrsearch.candidate import Candidate, Judgement
-from hrsearch.errors import CandidateFailed, NothingToJudgeOn, OutOfMemory, is_disk_full
+from hrsearch.errors import CandidateFailed, NothingToJudgeOn, as_out_of_memory, is_disk_full
 
 Evaluate = Callable[[Candidate], Judgement]
 
@@ -52,9 +52,9 @@ def raise_unjudged(attributes: Mapping[str, Any]) -> None:
 
 def failed_by(error: Exception, trace: str | None = None) -> Judgement:
     """The judgement of a candidate that an error ended; running out of memory breaks a constraint, too."""
-    if isinstance(error, OutOfMemory | MemoryError):
-        reason = str(error) if isinstance(error, OutOfMemory) else "out of memory"
-        return Judgement({**failed(reason).attributes, "violations": {MEMORY: 1.0}})
+    short = as_out_of_memory(error)
+    if short:
+        return Judgement({**failed(str(short)).attributes, "violations": {MEMORY: 1.0}})
     if isinstance(error, CandidateFailed):
         return failed(str(error))
     return failed(f"{type(error).__name__}: {error}", trace)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrsearch.errors import InputError
+from hrsearch.errors import InputError, as_out_of_memory
 from hrsearch.proxy.data.layout import IGNORE, Item
 
 __all__ = ["IGNORE", "Dataset", "Split", "dataset_of", "reserve", "stored"]
@@ -115,6 +115,9 @@ def stored(name: str, make: Callable[[Path], Dataset]) -> Dataset:
     try:
         return _read(place)
     except (OSError, ValueError) as error:
+        short = as_out_of_memory(error)  # to map it: nothing is wrong with what is kept
+        if short:
+            raise short from None
         raise InputError(f"{place}: cannot be read any more ({error}); remove it, and it is made again") from None
 
 

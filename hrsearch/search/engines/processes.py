@@ -73,9 +73,9 @@ class Processes(Workers):
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ours, theirs = self._context.Pipe()
-        with ours, self._gpu() as environment:
+        with ours, self._gpu() as gpu:
             with theirs:
-                process = self._start(theirs, environment, function, args, kwargs)
+                process = self._start(theirs, gpu, function, args, kwargs)
             try:
                 return self._awaited(process, ours)
             finally:
@@ -93,9 +93,11 @@ class Processes(Workers):
         finally:
             self._gpus.put(gpu)
 
-    def _start(self, theirs: Connection, *call: Any) -> ForkServerProcess:
-        process = self._context.Process(target=_serve, args=(theirs, self._prepare, *call))
+    def _start(self, theirs: Connection, gpu: dict[str, str], *call: Any) -> ForkServerProcess:
         with self._lock, _environment(dict.fromkeys(ONE_THREAD, "1")):  # a server that died is started again here
+            # The driver's variables of now: the server has those of when it was started, perhaps for another search.
+            environment = {**os.environ, **gpu}
+            process = self._context.Process(target=_serve, args=(theirs, self._prepare, environment, *call))
             if self._closed:
                 raise CandidateFailed("the search was stopped")
             process.start()
@@ -158,8 +160,9 @@ def _serve(
 ) -> None:
     """Runs in the worker: answers (True, result) or (False, reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_driver, daemon=True).start()
+    os.environ.clear()
     os.environ.update(environment)  # in time: CUDA looks at it when it is first used, and the fork server never did
+    threading.Thread(target=_die_with_driver, daemon=True).start()
     try:
         if prepare:
             prepare()
