@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
@@ -144,8 +144,7 @@ def searched(asked: api.Asked) -> Told:
         study = api.searched(asked, progress)
     except KeyboardInterrupt:
         progress.close()
-        print(f"\nstopped; nothing finished is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
-        sys.exit(130)
+        stopped("finished")
     finally:
         progress.close()
     progress.report()
@@ -187,8 +186,7 @@ def measured_again(study: str, *, name: str | None, **changes: Any) -> Told:
     try:
         target = retarget(folder, how, name, show)
     except KeyboardInterrupt:
-        print(f"\nstopped; nothing measured is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
-        sys.exit(130)
+        stopped("measured")
     finally:
         if bar:
             bar.close()
@@ -273,8 +271,7 @@ def _shown_work() -> "Iterator[Callable[[Done], None]]":
     try:
         yield show
     except KeyboardInterrupt:
-        print(f"\nstopped; nothing trained is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
-        sys.exit(130)
+        stopped("trained")
     finally:
         if bar:
             bar.close()
@@ -378,6 +375,12 @@ def _say(bar: "tqdm[Any]", line: str) -> None:
     """A line above the bar, beside which it stays on stderr: stdout is for what comes out in the end."""
     if not bar.disable:
         bar.write(line, file=sys.stderr)
+
+
+def stopped(kept: str) -> NoReturn:
+    """End after Ctrl-C with what to do next, as a shell expects it: with code 130."""
+    print(f"\nstopped; nothing {kept} is lost. The same command goes on:\n  {_command()}", file=sys.stderr)
+    sys.exit(130)
 
 
 def _command() -> str:

@@ -17,6 +17,7 @@ from trees import masks_tree
 from winners import ARCH, RECIPE, exported, require_same, table
 
 from hrsearch.build import Network, build
+from hrsearch.cli import main
 from hrsearch.errors import InputError
 from hrsearch.proxy.checkpoint import write_weights
 from hrsearch.proxy.data import Dataset, Split, load_dataset
@@ -116,6 +117,21 @@ def test_killed_training_ends_as_an_uninterrupted_one(winner: Path, tmp_path: Pa
     train(whole, device="cpu")
     assert len(table(winner)) == 20
     require_same(winner, whole)
+
+
+def test_ctrl_c_says_how_to_go_on(
+    winner: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["train", str(winner), "--device", "cpu"]
+    monkeypatch.setattr("hrsearch.train.learn", stopped)
+    monkeypatch.setattr("sys.argv", ["hrsearch", *asked])
+    with pytest.raises(SystemExit) as end:
+        main(asked)
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip().splitlines() == [
+        "stopped; nothing up to the last checkpoint is lost. The same command goes on:",
+        f"  hrsearch train {winner} --device cpu",
+    ]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -61,10 +61,14 @@ def train(
     # Read when torch is loaded. Threads that wait spin otherwise, and where anything else wants the cores, training all
     # but stops: 60 steps took 21 s with this and more than 7 minutes without, beside another process on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from hrsearch.progress import stopped
     from hrsearch.train import settings_of
     from hrsearch.train import train as run_training
 
     asked = {"data": data, "steps": steps, "recipe": recipe, "start": start, "image": image, "device": device}
-    result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
+    try:
+        result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        stopped("up to the last checkpoint")
     if os.environ.get("RANK", "0") == "0":
         tell([str(result)], asdict(result) | {"folder": str(result.folder)}, as_json, quiet)
