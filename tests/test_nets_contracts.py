@@ -72,7 +72,9 @@ def head_cases() -> Iterator[tuple[str, Case]]:
         for inputs in (pyramid(16), pyramid(16, 32, 64, 128)):
 
             def construct(kind: str = kind, inputs: Maps = inputs) -> nn.Module:
-                head: nn.Module = HEADS[kind](inputs, CLASSES)
+                # A narrow head keeps the same contract as one of 512 channels, in a tenth of the time.
+                narrow = {"width": CHANNELS} if "width" in HEADS.options(kind) else {}
+                head: nn.Module = HEADS[kind](inputs, CLASSES, **narrow)
                 return head
 
             if possible(construct):

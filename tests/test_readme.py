@@ -56,6 +56,7 @@ SMALLER = {
     r"run-768": "run-64",
     r"watch hrvit": "watch hrvit --once",
     r"^verify": "verify hrvit_b1",
+    r"(check .*)": r"\1 -n 100",
     r"(train .*--recipe .*)": r"\1 --image 32 --steps 2 --set batch=2 --set accumulate=1",
     r"(train winner/ --(set|from|data digits).*)": r"\1 --steps 2",
 }
