@@ -222,11 +222,12 @@ def with_changes(
     return Runner.model_validate(plain)
 
 
-def default_runner() -> str:
-    """The shipped runner for this machine: "gpu" where torch finds one, else "laptop"."""
+def default_runner(space: Space) -> str | Path:
+    """The runner for this machine: the space's own, else "gpu" where torch finds one and "laptop" where not."""
     from hrsearch.cost import has_cuda
 
-    return "gpu" if has_cuda() else "laptop"
+    device, shipped = ("cuda", "gpu") if has_cuda() else ("cpu", "laptop")
+    return space.runner(device) or shipped
 
 
 def cost_counter(runner: Runner, classes: int) -> Callable[[Arch], Cost]:

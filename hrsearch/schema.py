@@ -7,6 +7,7 @@ from typing import Any
 from hrsearch.errors import InputError, suggestion
 from hrsearch.registry import BLOCKS, HEADS, LINKS, WORKERS, Registry
 from hrsearch.runner import Runner
+from hrsearch.space import DEVICES
 from hrsearch.task import TASKS
 from hrsearch.template import NORMS
 
@@ -53,6 +54,7 @@ def _space() -> Schema:
                 "task": {"enum": sorted(TASKS)},
                 "known": {"type": "array", "items": {"type": "string"}},
                 "plugins": {"type": "array", "items": {"type": "string"}},
+                "runners": _object({device: {"type": "string"} for device in DEVICES}),
                 "knobs": {"type": "object", "additionalProperties": knob},
                 "require": {"type": "array", "items": EXPRESSION},
                 "net": _net(),

@@ -18,7 +18,8 @@ from hrsearch.plugins import load_plugins
 from hrsearch.task import TASKS
 from hrsearch.template import Template
 
-TOP = ("task", "plugins", "known", "knobs", "require", "net")
+TOP = ("task", "plugins", "runners", "known", "knobs", "require", "net")
+DEVICES = ("cpu", "cuda")
 NETWORK = (*TOP, "published")  # the keys of a network's file; what is published is hrsearch verify's
 Setting = dict[str, Value]
 
@@ -80,6 +81,17 @@ class Space:
     def plugins(self) -> tuple[Path, ...]:
         """The files of code that the space brings along."""
         return plugins_of(self.document)
+
+    def runner(self, device: str) -> Path | None:
+        """The file that says how it is judged on a "cpu" or a "cuda" device where no other is asked for."""
+        name = (self.document.data.get("runners") or {}).get(device)
+        if name is None:
+            return None
+        near = self.path.parent / str(name)
+        try:
+            return near if near.is_file() else shipped("runners", str(name))
+        except InputError as error:
+            raise self.document.error(("runners", device), str(error)) from None
 
     @cached_property
     def known(self) -> tuple[tuple[str, Arch], ...]:
@@ -237,11 +249,14 @@ def _space(document: Document, asked: str | None = None) -> Space:
     known = data.get("known") or []
     if not isinstance(known, list):
         raise document.error(("known",), f"expected a list of networks, but got {known!r}")
+    document.mapping(("runners",), data.get("runners") or {}, DEVICES)
     task = _task_with_head(document, asked)
     template.head(task)  # read now, so that a missing one is told before anything starts
     space = Space(document, task, knobs, require)
     # Read now, so that a wrong name is told before anything starts.
     _check_known(document, space.known)
+    for device in DEVICES:
+        space.runner(device)
     return space
 
 

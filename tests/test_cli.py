@@ -254,6 +254,19 @@ def test_a_mistake_is_one_line_and_code_2(
     assert errors.count("\n") == 1
 
 
+def test_a_space_says_by_what_it_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text("runners: {cpu: quick.yaml, cuda: quick.yaml}\n" + SPACE)
+    (tmp_path / "quick.yaml").write_text(RUNNER)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "tiny.yaml", "--budget", "1"])
+    assert ended.value.code == 0
+    assert "judged as tiny.yaml asks for, by quick; --runner takes another" in capsys.readouterr().err
+    assert read_study(tmp_path / "studies/tiny").attributes["runner"]["proxy"]["steps"] == 4
+
+
 def test_check_tells_what_a_space_holds(home: Path) -> None:
     done = hrsearch(home, "check", "tiny.yaml", "-n", "60", "--image", "64")
     assert "36 settings of the knobs; 60 drawn at random" in done.stdout

@@ -1,9 +1,12 @@
 # ruff: noqa: E501  (each case of the tables is one line)
+import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from hrsearch.api import default_runner
 from hrsearch.arch import Arch
 from hrsearch.document import shipped
 from hrsearch.errors import InputError
@@ -215,6 +218,22 @@ def test_known_networks_are_found_beside_the_space(tmp_path: Path) -> None:
     shutil.copy(shipped("spaces/nets", "hrvit_b1"), tmp_path / "there/mine.yaml")
     (tmp_path / "there/space.yaml").write_text(changed("task: segment", "task: segment\nknown: [mine.yaml]"))
     assert [name for name, _ in load_space(tmp_path / "there/space.yaml").known] == ["mine"]
+
+
+def test_a_space_may_say_how_it_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a shipped runner or by one beside it, for each kind of device; --runner has the last word."""
+    costs = import_module("hrsearch.cost")
+    monkeypatch.setattr(costs, "has_cuda", lambda: False)
+    assert default_runner(Space.parse(SMALL)) == "laptop"
+    (tmp_path / "mine.yaml").write_text("device: cpu\n")
+    space = Space.parse("runners: {cpu: mine.yaml, cuda: smoke}\n" + SMALL, tmp_path / "space.yaml")
+    assert default_runner(space) == tmp_path / "mine.yaml"
+    monkeypatch.setattr(costs, "has_cuda", lambda: True)
+    assert default_runner(space) == shipped("runners", "smoke")
+    assert default_runner(Space.parse("runners: {cpu: smoke}\n" + SMALL)) == "gpu"
+    for wrong, words in (("{cpu: smok}", "did you mean 'smoke'?"), ("{gpu: smoke}", "did you mean 'cpu'?")):
+        with pytest.raises(InputError, match=rf"^space\.yaml:1: runners.*{re.escape(words)}$"):
+            Space.parse(f"runners: {wrong}\n{SMALL}")
 
 
 def test_shipped_spaces_load_and_know_their_networks() -> None:

@@ -1,5 +1,7 @@
 """Commands that search a space, or look into one before or while it is searched."""
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +29,7 @@ from hrsearch.errors import InputError
 
 if TYPE_CHECKING:  # loads torch
     from hrsearch.arch import Arch
+    from hrsearch.runner import Runner
     from hrsearch.space import Setting, Space
 
 TRIES = 100  # draws for a network that can be built
@@ -64,12 +67,11 @@ def run(
     """Search a space. The same command again resumes the study, or says that it is finished."""
     from hrsearch import api
     from hrsearch.progress import searched
-    from hrsearch.runner import load_runner
     from hrsearch.space import load_space
     from hrsearch.study import folder_of
 
     loaded = load_space(space, task)
-    how = load_runner(runner or api.default_runner())
+    how = _judge(runner, loaded, quiet)
     asked = api.Asked(
         loaded,
         api.with_changes(how, data=data, objectives=objective or (), limits=limit or ()),
@@ -80,6 +82,17 @@ def run(
         tuple(folder_of(one) for one in warm_start or ()),
     )
     tell(*searched(asked), as_json, quiet)
+
+
+def _judge(asked: str | None, space: "Space", quiet: bool) -> "Runner":
+    """The runner that was asked for, else the default, which is told where it is not every space's."""
+    from hrsearch import api
+    from hrsearch.runner import load_runner
+
+    chosen = asked or api.default_runner(space)
+    if isinstance(chosen, Path) and not quiet:
+        print(f"judged as {space.path} asks for, by {chosen.stem}; --runner takes another", file=sys.stderr)
+    return load_runner(chosen)
 
 
 @app.command(epilog=examples("plan hrvit --hours 8", "plan spaces/hrvit.yaml --budget 200 --runner smoke"))
@@ -97,11 +110,10 @@ def plan(
     """Time a small, a median and a large candidate here, published networks too; say what fits or when it ends."""
     from hrsearch import api
     from hrsearch.progress import planned
-    from hrsearch.runner import load_runner
     from hrsearch.space import load_space
 
     loaded = load_space(space, task)  # first: its plug-ins may bring what the runner names
-    how = api.with_changes(load_runner(runner or api.default_runner()), data=data, limits=limit or ())
+    how = api.with_changes(_judge(runner, loaded, quiet), data=data, limits=limit or ())
     tell(*planned(loaded, how, budget_of(budget, hours), hours), as_json, quiet)
 
 
