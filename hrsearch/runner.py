@@ -93,7 +93,7 @@ class Measure(Section):
 class Search(Section):
     """How candidates are proposed and what they are judged by."""
 
-    sampler: str = "evolve"
+    sampler: Literal["evolve", "gp", "nsga2", "nsga3", "random", "tpe"] = "evolve"
     seed: int = 0
     draws: Positive = 16  # of the sampler, for one candidate: the one of which most is to be expected is trained
     zero_cost: str | None = None  # a proxy that says of each draw, untrained, what goes into what is expected of it
@@ -175,6 +175,8 @@ class Engine(Section):
     def _counted(cls, workers: int, info: ValidationInfo) -> int:
         if info.data.get("kind") == "slurm" and not workers:
             raise ValueError("it should say how many jobs at a time")
+        if info.data.get("kind") == "inline" and workers > 1:
+            raise ValueError("inline judges one at a time; processes takes more")
         return workers
 
 

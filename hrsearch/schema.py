@@ -52,8 +52,8 @@ def _space() -> Schema:
         **_object(
             {
                 "task": {"enum": sorted(TASKS)},
-                "known": {"type": "array", "items": {"type": "string"}},
-                "plugins": {"type": "array", "items": {"type": "string"}},
+                "known": {"type": ["array", "null"], "items": {"type": "string"}},  # what is left empty is none
+                "plugins": {"type": ["array", "null"], "items": {"type": "string"}},
                 "runners": _object({device: {"type": "string"} for device in DEVICES}),
                 "knobs": {"type": "object", "additionalProperties": knob},
                 "require": {"type": "array", "items": EXPRESSION},

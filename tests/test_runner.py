@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hrsearch.document import shipped_folder
 from hrsearch.errors import InputError
-from hrsearch.runner import Runner, load_runner
+from hrsearch.runner import Runner, Search, load_runner
+from hrsearch.search.samplers import SAMPLERS
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in shipped_folder("runners").glob("*.yaml")))
@@ -34,6 +36,8 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
         ("engine:\n  kind: slrum\n", "r.yaml:2: engine.kind: engine 'slrum' does not exist; did you mean 'slurm'?"),
         ("engine: {kind: ray, address: 'ray://x:1'}\n", "start the search on a machine of the cluster and write auto"),
         ("engine: {kind: ray, options: {mem_gb: 3}}\n", "engine.options: it is for kind slurm, not for ray"),
+        ("engine: {kind: inline, workers: 4}\n", "engine.workers: inline judges one at a time; processes takes more"),
+        ("search:\n  sampler: nsga\n", "r.yaml:2: search.sampler: it should be 'evolve', 'gp', 'nsga2', 'nsga3',"),
         ("engine: {kind: slurm}\n", "engine.workers: it should say how many jobs at a time, but got 0"),
         ("engine: {kind: slurm, workers: 1, gpus: 0.5}\n", "engine.gpus: SLURM gives whole ones, but got 0.5"),
         (
@@ -53,6 +57,10 @@ def test_a_wrong_runner_says_where(tmp_path: Path, text: str, message: str) -> N
         load_runner(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_runner_takes_every_sampler() -> None:
+    assert set(get_args(Search.model_fields["sampler"].annotation)) == set(SAMPLERS)
 
 
 def test_a_missing_runner_names_what_exists() -> None:

@@ -425,7 +425,6 @@ def test_a_space_of_which_most_is_too_large_is_searched_on(folder: Path) -> None
             "is not space.yaml as it is now .the first difference is in line 7",
         ),
         ({"attributes": {"protocol": "b"}}, "judges candidates in another way .the versions or the data"),
-        ({"sampler": "cmaes"}, "sampler 'cmaes' does not exist; choose from"),
     ],
 )
 def test_another_study_is_told(options: dict[str, Any], message: str, folder: Path) -> None:

@@ -32,7 +32,6 @@ from hrsearch.search.promise import Untrained
 from hrsearch.search.proposals import How
 from hrsearch.search.room import Reserve, checkpoints_in
 from hrsearch.search.rungs import Ladder
-from hrsearch.search.samplers import sampler_of
 from hrsearch.search.verdict import ran_out_of_memory, settled
 from hrsearch.space import Space
 from hrsearch.storage import reaching
@@ -110,7 +109,6 @@ def drive(
     told, by, kind = asked.told, asked.rungs_by, asked.zero_cost
     ladder = Ladder(rungs, asked.eta, objectives, told, by, screens, kind) if rungs > 1 else None
     how = How(asked.sampler, asked.seed, asked.objectives, budget or USUAL, asked.draws, asked.control, ladder, kind)
-    sampler_of(how.sampler, how.seed)  # a wrong name is told before anything is written
     with _quiet(), reaching(folder), ExitStack() as stack:
         known = {**attributes, **_attributes(space, runner)}
         earlier = earlier_of(judging.earlier, space, known)  # one that does not fit is told before anything is written
