@@ -31,7 +31,8 @@ class OutOfMemory(CandidateFailed):
 
 
 # What torch's allocators, and the loader of a library that is imported late, say of it: they raise no MemoryError.
-NO_MEMORY = "out of memory|can(?:'t|not) allocate|failed to map segment"
+# (A loader without room for thread-local storage has too many libraries, not too little memory.)
+NO_MEMORY = "out of memory|can(?:'t|not) allocate(?!.* static TLS)|failed to map segment"
 
 
 def as_out_of_memory(error: BaseException) -> OutOfMemory | None:

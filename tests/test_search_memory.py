@@ -65,6 +65,7 @@ def test_a_network_too_large_for_its_worker_ran_out_of_memory(where: str, tmp_pa
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory ([Errno 12] Cannot allocate memory)"),
         (RuntimeError("CUDA out of memory. Tried\nmore"), "out of memory (CUDA out of memory. Tried)"),
         (ImportError("x.so: failed to map segment from shared object"), "out of memory (x.so: failed to map segment"),
+        (ImportError("libgomp.so.1: cannot allocate memory in static TLS block"), "ImportError: libgomp.so.1"),
         (OSError(errno.ENOENT, "out of memory.png"), "FileNotFoundError: [Errno 2]"),
         (RuntimeError("no kernel"), "RuntimeError: no kernel"),
         (CandidateFailed("the loss is nan"), "the loss is nan"),
