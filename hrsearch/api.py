@@ -122,7 +122,7 @@ class Asked:
 
 def search(
     space: Space | str | Path,
-    runner: Runner | str | Path = "laptop",
+    runner: Runner | str | Path | None = None,
     budget: int | None = 200,
     *,
     hours: float | None = None,
@@ -133,7 +133,8 @@ def search(
 ) -> Study:
     """Search until the study holds `budget` candidates in total or was searched for `hours`, whatever comes first.
 
-    The same call again resumes it; None stands for no bound. Another task is the space's business
+    The same call again resumes it; None stands for no bound, and for the space's own runner or this machine's default
+    (`default_runner`). Another task is the space's business
     (`load_space("hrvit", task="pose")`), other data, objectives and limits are the runner's
     (`hrsearch.api.with_changes`). `name` is the study's below `studies/`, or the path of its folder; by default the
     space's, with the task where that is not the space's own. With `storage`, the URL of a database
@@ -142,7 +143,7 @@ def search(
     trained is taken over first. It costs no training, and counts as candidates.
     """
     space = space if isinstance(space, Space) else load_space(space)
-    runner = runner if isinstance(runner, Runner) else load_runner(runner)
+    runner = runner if isinstance(runner, Runner) else load_runner(runner or default_runner(space))
     earlier = tuple(folder_of(str(one), HOME) for one in warm_start)
     folder = folder_of(name or space.name, HOME)
     return searched(Asked(space, runner, folder, budget, hours, storage, earlier), on_event)

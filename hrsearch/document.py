@@ -77,14 +77,20 @@ def shipped(folder: str, path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.is_file():
         return path
+    return shipped_file(folder, str(path_or_name))
+
+
+def shipped_file(folder: str, name: str) -> Path:
+    """The shipped YAML of that name in `folder`, whatever lies where the command is typed."""
     home = shipped_folder(folder)
-    name = str(path_or_name)
     names = sorted(file.stem for file in home.glob("*.yaml"))
     inside = f"{folder}/"
     plain = name.removeprefix(inside).removesuffix(".yaml")
     if plain in names:
         return home / f"{plain}.yaml"
-    raise InputError(f"{path}: no such file, and no shipped {folder} entry of that name; {suggestion(plain, names)}")
+    raise InputError(
+        f"{Path(name)}: no such file, and no shipped {folder} entry of that name; {suggestion(plain, names)}"
+    )
 
 
 def shipped_folder(folder: str) -> Path:

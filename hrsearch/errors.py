@@ -31,20 +31,26 @@ class OutOfMemory(CandidateFailed):
 
 
 # What torch's allocators, and the loader of a library that is imported late, say of it: they raise no MemoryError.
-# (A loader without room for thread-local storage has too many libraries, not too little memory.)
-NO_MEMORY = "out of memory|can(?:'t|not) allocate(?!.* static TLS)|failed to map segment"
+# (A loader without room for thread-local storage has too many libraries, one that is not permitted to a disk of data.)
+NO_MEMORY = (
+    "out of memory|can(?:'t|not) allocate memory(?!.* static TLS)|bad_alloc|ALLOC_FAILED"
+    "|failed to map segment(?!.*not permitted)"
+)
 
 
 def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
     """The error as one of memory, of whatever device, if that is what ran out."""
     if isinstance(error, CandidateFailed):
         return error if isinstance(error, OutOfMemory) else None
-    short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    in_words = isinstance(error, RuntimeError | ImportError) and re.search(NO_MEMORY, str(error), re.IGNORECASE)
-    if not (short or in_words):
+    lines = str(error).strip().splitlines()
+    saying = [line for line in lines if re.search(NO_MEMORY, line, re.IGNORECASE)]
+    number = error.errno if isinstance(error, OSError) else None  # a loader's error has none
+    by_kind = isinstance(error, MemoryError) or number == errno.ENOMEM
+    by_words = isinstance(error, RuntimeError | ImportError | OSError) and number is None and saying
+    if not (by_kind or by_words):
         return None
-    words = str(error).strip().splitlines()
-    return OutOfMemory(f"out of memory ({words[0][:200]})" if words else "out of memory")
+    told = saying or lines
+    return OutOfMemory(f"out of memory ({told[0][:200]})" if told else "out of memory")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -175,8 +175,6 @@ class Engine(Section):
     def _counted(cls, workers: int, info: ValidationInfo) -> int:
         if info.data.get("kind") == "slurm" and not workers:
             raise ValueError("it should say how many jobs at a time")
-        if info.data.get("kind") == "inline" and workers > 1:
-            raise ValueError("inline judges one at a time; processes takes more")
         return workers
 
 

@@ -54,7 +54,8 @@ def _space() -> Schema:
                 "task": {"enum": sorted(TASKS)},
                 "known": {"type": ["array", "null"], "items": {"type": "string"}},  # what is left empty is none
                 "plugins": {"type": ["array", "null"], "items": {"type": "string"}},
-                "runners": _object({device: {"type": "string"} for device in DEVICES}),
+                "runners": _object({device: {"type": ["string", "null"]} for device in DEVICES})
+                | {"type": ["object", "null"]},
                 "knobs": {"type": "object", "additionalProperties": knob},
                 "require": {"type": "array", "items": EXPRESSION},
                 "net": _net(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrsearch.arch import Arch, Value
-from hrsearch.document import Document, shipped
+from hrsearch.document import Document, shipped, shipped_file
 from hrsearch.errors import InputError, suggestion
 from hrsearch.expression import ExpressionError, evaluate, is_expression, names_in
 from hrsearch.plugins import load_plugins
@@ -20,7 +20,8 @@ from hrsearch.template import Template
 
 TOP = ("task", "plugins", "runners", "known", "knobs", "require", "net")
 DEVICES = ("cpu", "cuda")
-NETWORK = (*TOP, "published")  # the keys of a network's file; what is published is hrsearch verify's
+# The keys of a network's file: nothing judges it there, and what is published is hrsearch verify's.
+NETWORK = (*(key for key in TOP if key != "runners"), "published")
 Setting = dict[str, Value]
 
 
@@ -89,7 +90,7 @@ class Space:
             return None
         near = self.path.parent / str(name)
         try:
-            return near if near.is_file() else shipped("runners", str(name))
+            return near if near.is_file() else shipped_file("runners", str(name))
         except InputError as error:
             raise self.document.error(("runners", device), str(error)) from None
 
@@ -249,7 +250,8 @@ def _space(document: Document, asked: str | None = None) -> Space:
     known = data.get("known") or []
     if not isinstance(known, list):
         raise document.error(("known",), f"expected a list of networks, but got {known!r}")
-    document.mapping(("runners",), data.get("runners") or {}, DEVICES)
+    if data.get("runners") is not None:
+        document.mapping(("runners",), data["runners"], DEVICES)
     task = _task_with_head(document, asked)
     template.head(task)  # read now, so that a missing one is told before anything starts
     space = Space(document, task, knobs, require)

@@ -1,5 +1,6 @@
 """The real command, end to end, on a tiny space with tiny budgets."""
 
+import errno
 import json
 import os
 import re
@@ -265,6 +266,20 @@ def test_a_space_says_by_what_it_is_judged(
     assert ended.value.code == 0
     assert "judged as tiny.yaml asks for, by quick; --runner takes another" in capsys.readouterr().err
     assert read_study(tmp_path / "studies/tiny").attributes["runner"]["proxy"]["steps"] == 4
+
+
+def test_memory_that_runs_out_where_nothing_is_searched_is_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mapped(place: Path) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("hrsearch.proxy.data.dataset._read", mapped)
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "tiny.yaml", "--runner", "quick.yaml", "--budget", "3"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "hrsearch: out of memory ([Errno 12] Cannot allocate memory)\n"
 
 
 def test_check_tells_what_a_space_holds(home: Path) -> None:

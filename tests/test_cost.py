@@ -51,6 +51,37 @@ def test_the_sum_of_parts_is_the_whole_for_drawn_networks(name: str, count: int)
         assert sum(counted.params_by_part.values()) == counted.params
 
 
+class Merges(nn.Module):
+    """Normalises `width` channels, which come last then, and joins neighbours, which needs them side by side."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.merge = nn.LayerNorm(width), nn.Linear(4 * 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 8, 4, 4) -> (B, 4, 3)"""
+        merged: Tensor = self.merge(self.norm(x.permute(0, 2, 3, 1)).view(len(x), 4, -1))
+        return merged
+
+
+def test_what_a_norm_delivers_is_what_it_would_deliver() -> None:
+    """In the same order in memory, and not at all where it is as wide as something else."""
+    assert count_module(Merges(8), [(2, 8, 4, 4)]) == 2 * 4 * 32 * 3
+    with pytest.raises(RuntimeError, match="normalized_shape"):
+        count_module(Merges(16), [(2, 8, 4, 4)])
+
+
+def test_costs_are_the_same_in_inference_mode() -> None:
+    """Where torch takes convolutions, linear layers and attention to pieces no more."""
+    attention = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        attention.to("meta").train()(torch.empty(1, 5, 16, device="meta"))
+    with torch.inference_mode():
+        counted = [count_module(each, [(1, 5, 16)]) for each in (attention, nn.Linear(16, 3))]
+        counted.append(count_module(nn.Conv2d(1, 4, 3), [(1, 1, 5, 16)]))
+    assert counted == [counter.get_total_flops() // 2, 5 * 16 * 3, 3 * 14 * 4 * 9]
+
+
 @pytest.mark.long
 def test_another_counter_says_the_same() -> None:
     """fvcore, which traces; taught attention and to leave out what is not counted. A second or two each."""

@@ -73,7 +73,7 @@ def head_cases() -> Iterator[tuple[str, Case]]:
 
             def construct(kind: str = kind, inputs: Maps = inputs) -> nn.Module:
                 # A narrow head keeps the same contract as one of 512 channels, in a tenth of the time.
-                narrow = {"width": CHANNELS} if "width" in HEADS.options(kind) else {}
+                narrow = {"width": CHANNELS} if isinstance(HEADS.options(kind).get("width"), int) else {}
                 head: nn.Module = HEADS[kind](inputs, CLASSES, **narrow)
                 return head
 

@@ -36,7 +36,6 @@ def test_shipped_runners_load_and_open_with_their_command(name: str) -> None:
         ("engine:\n  kind: slrum\n", "r.yaml:2: engine.kind: engine 'slrum' does not exist; did you mean 'slurm'?"),
         ("engine: {kind: ray, address: 'ray://x:1'}\n", "start the search on a machine of the cluster and write auto"),
         ("engine: {kind: ray, options: {mem_gb: 3}}\n", "engine.options: it is for kind slurm, not for ray"),
-        ("engine: {kind: inline, workers: 4}\n", "engine.workers: inline judges one at a time; processes takes more"),
         ("search:\n  sampler: nsga\n", "r.yaml:2: search.sampler: it should be 'evolve', 'gp', 'nsga2', 'nsga3',"),
         ("engine: {kind: slurm}\n", "engine.workers: it should say how many jobs at a time, but got 0"),
         ("engine: {kind: slurm, workers: 1, gpus: 0.5}\n", "engine.gpus: SLURM gives whole ones, but got 0.5"),

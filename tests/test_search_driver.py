@@ -434,6 +434,11 @@ def test_another_study_is_told(options: dict[str, Any], message: str, folder: Pa
     assert search(folder, 2, sampler="random", attributes={"protocol": "a"}).startswith("2 of 2")
 
 
+def test_a_space_with_another_comment_or_runner_is_the_same(folder: Path) -> None:
+    search(folder, 1)
+    assert search(folder, 2, space=f"# my own\nrunners: {{cpu: smoke}}\n{SPACE}").startswith("2 of 2")
+
+
 def test_limits_in_another_order_are_the_same(folder: Path) -> None:
     search(folder, 1, limits=("latency<=1000ms", "flops<=9G"))
     assert search(folder, 2, limits=("flops<=9G", "latency<=1000ms")).startswith("2 of 2")

@@ -190,7 +190,7 @@ def test_inline_lets_ctrl_c_through() -> None:
 @pytest.mark.parametrize(
     ("engine", "cuda", "workers"),
     [
-        (Engine(kind="inline", workers=1), False, 1),
+        (Engine(kind="inline", workers=4), False, 1),
         (Engine(kind="processes", workers=4), False, 4),
         (Engine(kind="processes"), False, len(os.sched_getaffinity(0))),
         (Engine(kind="processes"), True, 3),

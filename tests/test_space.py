@@ -8,7 +8,7 @@ import pytest
 
 from hrsearch.api import default_runner
 from hrsearch.arch import Arch
-from hrsearch.document import shipped
+from hrsearch.document import shipped, shipped_file
 from hrsearch.errors import InputError
 from hrsearch.space import Knob, Space, load_arch, load_space
 
@@ -231,7 +231,17 @@ def test_a_space_may_say_how_it_is_judged(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(costs, "has_cuda", lambda: True)
     assert default_runner(space) == shipped("runners", "smoke")
     assert default_runner(Space.parse("runners: {cpu: smoke}\n" + SMALL)) == "gpu"
-    for wrong, words in (("{cpu: smok}", "did you mean 'smoke'?"), ("{gpu: smoke}", "did you mean 'cpu'?")):
+    (tmp_path / "laptop").write_text("no runner")
+    monkeypatch.chdir(tmp_path)  # what lies where the command is typed is not what a space speaks of
+    elsewhere = Space.parse("runners: {cuda: laptop}\n" + SMALL, Path("spaces/space.yaml"))
+    assert default_runner(elsewhere) == shipped_file("runners", "laptop")
+    assert default_runner(Space.parse("runners:\n" + SMALL)) == "gpu"
+    for wrong, words in (
+        ("{cpu: smok}", "did you mean 'smoke'?"),
+        ("{gpu: smoke}", "did you mean 'cpu'?"),
+        ("[]", "expected a mapping, but got []"),
+        ("0", "expected a mapping, but got 0"),
+    ):
         with pytest.raises(InputError, match=rf"^space\.yaml:1: runners.*{re.escape(words)}$"):
             Space.parse(f"runners: {wrong}\n{SMALL}")
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 # In the order in which the help lists their commands.
 from hrsearch.cli import searching, networks, studies, training, setup  # isort: skip
 from hrsearch.cli.options import app, image_of
-from hrsearch.errors import InputError, is_disk_full
+from hrsearch.errors import CandidateFailed, InputError, is_disk_full
 
 __all__ = ["app", "image_of", "main", "networks", "searching", "setup", "studies", "training"]
 
@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_told(error))
     except typer.TyperException as error:
         sys.exit(_told(_misuse(error)))
+    except CandidateFailed as error:  # outside of a search: there is no other candidate to go on with
+        print(f"hrsearch: {error}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:

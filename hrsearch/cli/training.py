@@ -69,6 +69,8 @@ def train(
     try:
         result = run_training(winner, **asked, settings=settings_of(settings or []))  # type: ignore[arg-type]
     except KeyboardInterrupt:
+        if "RANK" in os.environ:  # torchrun's command goes on, and is not known here
+            raise
         stopped("up to the last checkpoint")
     if os.environ.get("RANK", "0") == "0":
         tell([str(result)], asdict(result) | {"folder": str(result.folder)}, as_json, quiet)

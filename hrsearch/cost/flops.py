@@ -32,7 +32,6 @@ Count = tuple[str, int, int]  # name of the part, parameters, FLOPs
 aten = torch.ops.aten
 # What counts for nothing and delivers its input's shape: torch asks Python programs for that, which took half the time.
 SAME_SHAPE = {aten.gelu.default, aten.hardswish.default, aten._safe_softmax.default, aten.mul.Scalar}
-NORMALISE = {aten.native_batch_norm.default, aten.native_layer_norm.default}
 NO_STATISTICS = (torch.empty(0, device="meta"), torch.empty(0, device="meta"))
 
 _made: dict[Hashable, nn.Module] = {}  # what links share
@@ -179,11 +178,26 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in SAME_SHAPE:
-            return torch.empty_like(args[0])
-        if func in NORMALISE:
-            return torch.empty_like(args[0]), *NO_STATISTICS
+        known = _delivered(func, args)
+        if known is not None:
+            return known
+        if torch.is_inference_mode_enabled():  # then what is made of others arrives whole
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         result = func(*args, **kwargs)
         formula = flop_registry.get(func.overloadpacket)
         self.flops += formula(*args, **kwargs, out_val=result) if formula else 0
         return result
+
+
+def _delivered(func: OpOverload, args: tuple[Any, ...]) -> Any:
+    """What the operation delivers, if its input's shape says that; None elsewhere, and where torch has to refuse it."""
+    if func in SAME_SHAPE:
+        return torch.empty_like(args[0])
+    if func is aten.native_batch_norm.default:
+        return torch.empty_like(args[0]), *NO_STATISTICS
+    if func is aten.native_layer_norm.default and list(args[0].shape[-len(args[1]) :]) == list(args[1]):
+        return torch.empty_like(args[0], memory_format=torch.contiguous_format), *NO_STATISTICS
+    return None

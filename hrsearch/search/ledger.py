@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
@@ -220,7 +221,14 @@ def _check_agreement(folder: Path, stored: Mapping[str, Any], asked: Mapping[str
 
 
 def _agree(key: str, stored: Any, asked: Any) -> bool:
-    return bool(sorted(stored) == sorted(asked) if key == "limits" else stored == asked)  # in any order they are alike
+    if key == "limits":
+        return sorted(stored) == sorted(asked)  # in any order they are alike
+    return bool(stored == asked or (key == "space" and _searched(stored) == _searched(asked)))
+
+
+def _searched(space: str) -> str:
+    """What a space's YAML says of its networks: comments tell nothing, and how they are judged is the runner's."""
+    return repr({key: value for key, value in yaml.safe_load(space).items() if key != "runners"})
 
 
 def other_processor(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
