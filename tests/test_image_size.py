@@ -112,9 +112,9 @@ def test_a_network_without_a_size_sees_the_proxy_as_it_is() -> None:
 
 def test_a_search_times_and_exports_each_at_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("space.yaml").write_text(SPACE)
+    Path("space.yaml").write_text("runners: {cpu: runner.yaml, cuda: runner.yaml}\n" + SPACE)
     Path("runner.yaml").write_text(RUNNER)
-    study = hrsearch.search("space.yaml", runner="runner.yaml", budget=2)
+    study = hrsearch.search("space.yaml", budget=2)
     record = read_study(study.folder)
     timed = {trial.knobs["side"]: tuple(trial.attributes["latency"]["image"]) for trial in record.trained}
     assert timed == {32: (32, 96), 64: (64, 96)}
