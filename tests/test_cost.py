@@ -1,4 +1,8 @@
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hrsearch.arch import Arch
 from hrsearch.build import build
 from hrsearch.cost import cost, measure
-from hrsearch.cost.flops import _piece, count_module, size_at
+from hrsearch.cost.flops import _Counter, _piece, count_module, size_at
 from hrsearch.cost.timer import interval
 from hrsearch.errors import InputError
 from hrsearch.nets.link import Piece
@@ -69,6 +73,72 @@ def test_what_a_norm_delivers_is_what_it_would_deliver() -> None:
     assert count_module(Merges(8), [(2, 8, 4, 4)]) == 2 * 4 * 32 * 3
     with pytest.raises(RuntimeError, match="normalized_shape"):
         count_module(Merges(16), [(2, 8, 4, 4)])
+
+
+def layouts() -> dict[str, Tensor]:
+    """(2, 4, 6, 4) in every order in memory that networks have, and what is broadcast to it."""
+    plain = torch.empty(2, 4, 6, 4, device="meta")
+    return {
+        "plain": plain,
+        "turned": torch.empty(2, 6, 4, 4, device="meta").permute(0, 2, 1, 3),
+        "channels last": plain.to(memory_format=torch.channels_last),
+        "rows": torch.empty(6, 4, device="meta"),
+        "channels": torch.empty(1, 4, 1, 1, device="meta"),
+        "double": plain.double(),
+    }
+
+
+@pytest.mark.parametrize("first", [name for name in layouts() if name != "rows"])
+def test_what_torch_is_not_asked_is_what_it_would_say(first: str) -> None:
+    """Sizes, order in memory and type; asked by itself it would load its compiler."""
+    one = layouts()[first]
+    calls: list[tuple[str, Callable[[], Tensor]]] = [
+        ("mean", lambda: one.mean((2, 3))),
+        ("kept mean", lambda: one.mean(1, keepdim=True)),
+        (
+            "linear",
+            lambda: nn.functional.linear(one[0, 0], one.new_empty(7, one.shape[3]), one.new_empty(7)),
+        ),
+        ("resize", lambda: nn.functional.interpolate(one, (9, 5), mode="bilinear")),
+        ("corners", lambda: nn.functional.interpolate(one, (9, 5), mode="bilinear", align_corners=True)),
+        ("more", lambda: one + 1),
+    ]
+    for second, other in layouts().items():
+        calls += [
+            (f"{second} added", partial(torch.add, one, other)),
+            (f"times {second}", partial(torch.mul, one, other)),
+        ]
+        if one.shape == other.shape:
+            calls += [(f"{second} at {dim}", partial(torch.cat, [one, other], dim=dim)) for dim in (0, 1, -1)]
+    for name, call in calls:
+        said = call()
+        with _Counter():
+            found = call()
+        assert (found.shape, found.stride(), found.dtype) == (said.shape, said.stride(), said.dtype), name
+
+
+def test_what_torch_refuses_is_refused() -> None:
+    one, other = torch.empty(2, 3, device="meta"), torch.empty(2, 2, device="meta")
+    wrong: list[Callable[[], Tensor]] = [
+        lambda: one + other,
+        lambda: torch.cat([one, other]),
+        lambda: nn.functional.linear(one, other),
+        lambda: torch.addmm(torch.empty(5, device="meta"), other, one),
+    ]
+    for call in wrong:
+        with pytest.raises(RuntimeError), _Counter():
+            call()
+
+
+def test_counting_does_not_load_the_compiler() -> None:
+    """Which would take longer than to count, in every command that tells FLOPs."""
+    names = ["hrvit_b1", "hrvit_b1_uper", "hrformer_t", "hrformer_b_pose", "hirivit_s", "hrnet_w48_ocr"]
+    script = (
+        "import sys; from hrsearch.cost import cost; from hrsearch.space import load_arch\n"
+        f"for name in {names}: assert cost(load_arch(name), (64, 64)).flops\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_costs_are_the_same_in_inference_mode() -> None:

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from hrsearch.arch import Arch, Branch, Map, Part, Stage, inputs_of
 from hrsearch.build import widths_of
+from hrsearch.cost.delivered import delivered
 from hrsearch.nets.link import InParts, Piece
 from hrsearch.nets.norm import NORMS
 from hrsearch.nets.sharing import sharing
@@ -28,11 +29,6 @@ Size = tuple[int, int]
 Maps = tuple[Map, ...]
 Shapes = tuple[tuple[int, ...], ...]
 Count = tuple[str, int, int]  # name of the part, parameters, FLOPs
-
-aten = torch.ops.aten
-# What counts for nothing and delivers its input's shape: torch asks Python programs for that, which took half the time.
-SAME_SHAPE = {aten.gelu.default, aten.hardswish.default, aten._safe_softmax.default, aten.mul.Scalar}
-NO_STATISTICS = (torch.empty(0, device="meta"), torch.empty(0, device="meta"))
 
 _made: dict[Hashable, nn.Module] = {}  # what links share
 _described: WeakKeyDictionary[nn.Module, tuple[str, int]] = WeakKeyDictionary()
@@ -170,6 +166,10 @@ def count_module(module: nn.Module, shapes: Sequence[Sequence[int]]) -> int:
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what torch's FlopCounterMode does, in half of its time."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and torch would load its compiler to be told so: more than a second
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: int = 0
@@ -178,26 +178,15 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        known = _delivered(func, args)
-        if known is not None:
-            return known
-        if torch.is_inference_mode_enabled():  # then what is made of others arrives whole
+        result = delivered(func, args)
+        if result is None and torch.is_inference_mode_enabled():  # then what is made of others arrives whole
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        result = func(*args, **kwargs)
+            result = None
+        if result is None:
+            result = func(*args, **kwargs)
         formula = flop_registry.get(func.overloadpacket)
         self.flops += formula(*args, **kwargs, out_val=result) if formula else 0
         return result
-
-
-def _delivered(func: OpOverload, args: tuple[Any, ...]) -> Any:
-    """What the operation delivers, if its input's shape says that; None elsewhere, and where torch has to refuse it."""
-    if func in SAME_SHAPE:
-        return torch.empty_like(args[0])
-    if func is aten.native_batch_norm.default:
-        return torch.empty_like(args[0]), *NO_STATISTICS
-    if func is aten.native_layer_norm.default and list(args[0].shape[-len(args[1]) :]) == list(args[1]):
-        return torch.empty_like(args[0], memory_format=torch.contiguous_format), *NO_STATISTICS
-    return None

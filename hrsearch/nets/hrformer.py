@@ -116,7 +116,7 @@ class RelativePosition(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.table, std=0.02)
-        self.register_buffer("index", relative_index(window).flatten(), persistent=False)
+        self.register_buffer("index", relative_index(window).flatten().to(self.table.device), persistent=False)
 
     def forward(self) -> Tensor:
         tokens = int(len(self.index) ** 0.5)
@@ -127,8 +127,9 @@ class RelativePosition(nn.Module):
 
 
 def relative_index(window: int) -> Tensor:
-    """The row of the table for query l and key m, both row by row: (L, L)."""
-    offset = torch.arange(window)[:, None] - torch.arange(window)[None] + window - 1
+    """The row of the table for query l and key m, both row by row: (L, L), on the CPU."""
+    place = torch.arange(window, device="cpu")  # to subtract meta tensors torch would load its compiler: a second
+    offset = place[:, None] - place[None] + window - 1
     tokens = window * window
     return (offset[:, None, :, None] * (2 * window - 1) + offset[None, :, None, :]).reshape(tokens, tokens)
 
