@@ -41,10 +41,10 @@ from hrsearch.search.ledger import noting
 from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
-from hrsearch.trust.card import Row, quarters, verdict_of
+from hrsearch.trust.card import AGAIN, Row, quarters, verdict_of
 from hrsearch.trust.confirmed import chances, lucky, spread_of, student
 from hrsearch.trust.repeats import CALIBRATION, key_of
-from hrsearch.trust.words import json_of, lines_of, title_of
+from hrsearch.trust.words import json_of, lines_of, notes_of, title_of
 
 SPACE = """
 task: segment
@@ -130,7 +130,9 @@ def test_a_card_is_green_where_the_proxy_tells_all_and_red_where_it_tells_what_f
     card = card_of(record)
     assert card is not None
     assert (card.verdict, card.networks, card.top) == ("green", 39, 10)
-    assert card.ceiling == pytest.approx(1)
+    again = card.baselines[-1]
+    assert (again.name, again.tau and again.tau.value, again.tau_top and again.tau_top.value) == (AGAIN, 1, 1)
+    assert AGAIN in notes_of(card)[-1]
     score = card.proxy[0]
     assert score.tau is not None
     assert score.tau_top is not None
@@ -143,6 +145,7 @@ def test_a_card_is_green_where_the_proxy_tells_all_and_red_where_it_tells_what_f
     assert "adds nothing" in red.words or "to the letter" in red.words
     names = [row.name for row in red.baselines]
     assert names == ["params", "FLOPs", "latency", "at random"]
+    assert AGAIN not in "".join(lines_of(red))  # with one seed
 
 
 def test_the_top_quarter_has_figures_of_its_own() -> None:
@@ -182,28 +185,32 @@ def test_a_likelihood_is_held_against_the_metric_after_long_training() -> None:
     card = card_of(found)
     assert card is not None
     assert card.metric == "mIoU"
-    assert card.ceiling == pytest.approx(1)
     taus = {row.name: row.tau.value for row in (*card.proxy, *card.baselines) if row.tau}
     assert taus["likelihood after 300 steps"] == pytest.approx(1)
     assert taus["mIoU after 300 steps"] == pytest.approx(-1)
+    assert taus[AGAIN] == pytest.approx(1)
 
 
-def test_a_ceiling_counts_networks_as_the_proxy_s_tau_does() -> None:
+def test_a_second_long_training_is_judged_as_the_proxy_is() -> None:
+    """Networks count as in the proxy's tau, and those that were trained long once are left out."""
     record = with_long_scores(example_record(40), lambda trial: trial.attributes["score"]["value"], seeds=2)
     top = [trial.number for trial in quarters(record)[0]]
     for place, number in enumerate(top):  # the other seed has the best quarter the other way round
         other = record.attributes[f"calibration:10:{top[-1 - place]}:0"]
         record.attributes[f"calibration:10:{number}:1"] = other  # type: ignore[index]
-    few = dataclasses.replace(record, attributes=dict(record.attributes))
+    few, once = (dataclasses.replace(record, attributes=dict(record.attributes)) for _ in range(2))
     for trial in quarters(record)[1][::2]:  # of the rest half, so that each of them stands for two
+        del once.attributes[f"calibration:10:{trial.number}:1"]  # type: ignore[attr-defined]
         for seed in (0, 1):
             del few.attributes[f"calibration:10:{trial.number}:{seed}"]  # type: ignore[attr-defined]
-    whole, part = card_of(record), card_of(few)
-    assert whole is not None
-    assert part is not None
-    assert part.networks < whole.networks
-    assert whole.ceiling is not None
-    assert part.ceiling == pytest.approx(whole.ceiling, abs=0.02)
+    whole, part, left = (card.baselines[-1] for card in map(card_of, (record, few, once)) if card)
+    assert {row.name for row in (whole, part, left)} == {AGAIN}
+    assert part.networks == left.networks < whole.networks
+    assert whole.tau is not None
+    assert part.tau is not None
+    assert whole.tau_top is not None
+    assert part.tau.value == pytest.approx(whole.tau.value, abs=0.02)
+    assert whole.tau_top.value == -1
 
 
 def test_few_networks_of_the_top_quarter_have_none() -> None:

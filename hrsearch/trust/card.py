@@ -16,6 +16,7 @@ from hrsearch.trust.repeats import CALIBRATION, Scores, lengths_of, rungs_of, sc
 FEWEST = 4  # networks of which an order can be judged
 TRUSTED = 10  # and of which an interval can: of 120 orders by chance 27 seemed sure with 6 networks, 3 with 12
 TRIVIAL = {"params": "params", "flops": "FLOPs", "latency": "latency"}
+AGAIN = "as long, another seed"
 UNTOLD = (None, None, None)  # tau, recall and regret of too few networks
 Verdict = Literal["green", "amber", "red"]
 
@@ -50,9 +51,10 @@ class Card:
     top: int  # of the networks: from the population's best quarter by the proxy's score
     best: int  # how many the recall asks for
     best_top: int  # and among the best quarter
-    ceiling: float | None  # Kendall's tau between two long trainings with different seeds
     proxy: tuple[Row, ...]  # rung by rung
-    baselines: tuple[Row, ...]  # the trivial ones, then zero-cost proxies
+    baselines: tuple[
+        Row, ...
+    ]  # the trivial ones, zero-cost proxies, then what a second long training tells of the first
     verdict: Verdict
 
     @property
@@ -138,9 +140,8 @@ def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sam
         sample.top,
         sample.best,
         sample.best_top,
-        _ceiling([scores[trial.number] for trial in sample.trials], sample.weights),
         proxy,
-        tuple(_baselines(record, sample)),
+        (*_baselines(record, sample), *_again(sample, scores)),
         "red" if "red" in found else "amber" if "amber" in found or not found else "green",
     )
 
@@ -322,16 +323,14 @@ def _partial_tau(values: Values, given: Values, sample: _Sample, drawn: NDArray[
     return partial_tau(values[once], sample.truth[once], given[once], weights)
 
 
-def _ceiling(scores: Sequence[Scores], weights: Values) -> float | None:
-    """What a proxy could reach at best: the order of one long training told by another with another seed, weighted as
-    the proxy's is."""
-    places = [place for place, each in enumerate(scores) if len(each) > 1]
-    if len(places) < FEWEST:
-        return None
-    both = [[task_metric(one)[1] for one in scores[place].values()][:2] for place in places]
-    one, other = np.array(both, dtype=float).T
-    tau = kendall_tau(one, other, weights[places])
-    return tau if np.isfinite(tau) else None
+def _again(sample: _Sample, scores: Mapping[int, Scores]) -> Iterator[Row]:
+    """What the long training with one seed tells of that with another, where there are two: luck leaves no more."""
+    places = [place for place, trial in enumerate(sample.trials) if len(scores[trial.number]) > 1]
+    if len(places) >= FEWEST:
+        part = sample.only(places)
+        pairs = [[task_metric(one)[1] for one in scores[trial.number].values()][:2] for trial in part.trials]
+        one, other = np.array(pairs, dtype=float).T
+        yield _row(AGAIN, other, replace(part, truth=one))
 
 
 def _shown(one: Estimate) -> str:

@@ -4,13 +4,18 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from hrsearch.ranking import Estimate
-from hrsearch.trust.card import FEWEST, Card, Row
+from hrsearch.trust.card import AGAIN, FEWEST, Card, Row
 
 Part = Literal["all", "top"]
 SAID = (
     "Kendall tau is 1 where the order is that of long training, 0 where it tells nothing of it. The top quarter is "
     "that of the study by the proxy's score. In brackets: 95 % intervals of a bootstrap over networks. Short and long "
     "trainings are validated on the same images, so that what is chance in these is told as agreement."
+)
+
+TOLD_AGAIN = (
+    f"The row {AGAIN!r} is how well one long training tells the order of another: a proxy that says as much tells all "
+    "that luck leaves of training long once."
 )
 
 
@@ -43,9 +48,8 @@ def title_of(card: Card) -> str:
 
 def notes_of(card: Card) -> list[str]:
     """What one must know to read it."""
-    if card.ceiling is None:
-        return [SAID]
-    return [SAID, f"Two long trainings with different seeds agree with Kendall tau {card.ceiling:.2f}: the ceiling."]
+    again = any(row.name == AGAIN for row in card.baselines)
+    return [SAID, TOLD_AGAIN] if again else [SAID]
 
 
 def lines_of(card: Card) -> list[str]:
