@@ -11,12 +11,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The files that take longest go first, so that no core ends with one of them while the other has nothing left.
 LONG = (
-    "test_cost.py",
-    "test_verify.py",
     "test_cli.py",
+    "test_readme.py",
+    "test_search_driver.py",
+    "test_export_formats.py",
+    "test_storage.py",
     "test_style.py",
-    "test_spaces_hrnet.py",
+    "test_search_faults.py",
+    "test_search_ray.py",
+    "test_trust.py",
+    "test_planning.py",
     "test_nets_contracts.py",
+    "test_cost_memory.py",
+    "test_train.py",
+    "test_golden_hrnet.py",
 )
 
 
