@@ -27,7 +27,7 @@ from hrsearch.space import Space
 from hrsearch.storage import without_password
 from hrsearch.study import Record, Trial, folder_of, read_study
 from hrsearch.targets import on_target
-from hrsearch.trust.confirmed import chances, confirmed, lucky
+from hrsearch.trust.confirmed import chances, confirmed, lucky, seeds_of
 
 if TYPE_CHECKING:
     from hrsearch.retrain import Done
@@ -227,7 +227,9 @@ def finalized(study: str, *, seeds: int, times: int, most: int | None) -> Told:
     record = read_study(folder)
     path = write_report(record, folder / "report.html")
     odds = chances(view)
-    lines = [f"{len(view.trials)} networks trained {times} times as long with {seeds} seeds; the confirmed front:"]
+    lines = [
+        f"{len(view.trials)} networks trained {times} times as long with {seeds_of(view)} seeds; the confirmed front:"
+    ]
     for trial in view.front():
         score = trial.attributes["score"]
         interval = f"{score['low']:.3f} to {score['high']:.3f}"

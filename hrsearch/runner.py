@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Section(BaseModel):
     """Settings that a person writes: unknown keys are errors, and nothing changes once it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 def trunk_of(steps: int) -> int:

@@ -90,7 +90,7 @@ def layouts() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("first", [name for name in layouts() if name != "rows"])
 def test_what_torch_is_not_asked_is_what_it_would_say(first: str) -> None:
-    """Sizes, order in memory and type; asked by itself it would load its compiler."""
+    """Sizes, order in memory and type; asked by itself it would load its compiler. Tensors with values keep these."""
     one = layouts()[first]
     calls: list[tuple[str, Callable[[], Tensor]]] = [
         ("mean", lambda: one.mean((2, 3))),
@@ -117,6 +117,43 @@ def test_what_torch_is_not_asked_is_what_it_would_say(first: str) -> None:
         assert (found.shape, found.stride(), found.dtype) == (said.shape, said.stride(), said.dtype), name
 
 
+def test_values_are_torchs() -> None:
+    """A module may compute its sizes, of tensors that are not on the meta device."""
+    one, other = torch.tensor([2.0, 4.0]), torch.tensor([3.0, 5.0])
+    calls: list[Callable[[], Tensor]] = [
+        lambda: one + other,
+        lambda: one * other,
+        lambda: one.mean(0),
+        lambda: torch.cat([one, other]),
+        lambda: nn.functional.gelu(one),
+        lambda: torch.addmm(one, torch.eye(2), torch.ones(2, 2)),
+        lambda: nn.functional.layer_norm(one, (2,)),
+    ]
+    for call in calls:
+        said = call()
+        with torch.no_grad(), _Counter():
+            assert torch.equal(call(), said)
+
+
+class Raw(nn.Module):
+    """Multiplies by what no submodule holds, and as often as a list says."""
+
+    def __init__(self, width: int, times: list[int]) -> None:
+        super().__init__()
+        self.weight, self.times = nn.Parameter(torch.randn(width, 8)), times
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [x @ self.weight.t() for _ in self.times]
+
+
+def test_tensors_and_lists_of_a_module_tell_it_from_others() -> None:
+    counted = [
+        _piece(Piece("", Raw(width, times), ((2, 8),)))[1]
+        for width, times in ((4, [1]), (16, [1]), (16, [1, 2, 3]), (4, [1]))
+    ]
+    assert counted == [2 * 8 * 4, 2 * 8 * 16, 3 * 2 * 8 * 16, 2 * 8 * 4]
+
+
 def test_what_torch_refuses_is_refused() -> None:
     one, other = torch.empty(2, 3, device="meta"), torch.empty(2, 2, device="meta")
     wrong: list[Callable[[], Tensor]] = [
@@ -124,9 +161,13 @@ def test_what_torch_refuses_is_refused() -> None:
         lambda: torch.cat([one, other]),
         lambda: nn.functional.linear(one, other),
         lambda: torch.addmm(torch.empty(5, device="meta"), other, one),
+        lambda: torch.cat([one, one], dim=2),
+        lambda: torch.cat([one, torch.ones(2, 3)]),
+        lambda: one.long().mean(1),
+        lambda: nn.functional.layer_norm(one, (3,), weight=other[0]),
     ]
     for call in wrong:
-        with pytest.raises(RuntimeError), _Counter():
+        with pytest.raises((RuntimeError, IndexError)), _Counter():
             call()
 
 

@@ -26,7 +26,8 @@ from trees import (
 
 from hrsearch.api import Study, search
 from hrsearch.candidate import Candidate
-from hrsearch.errors import InputError, NothingToJudgeOn
+from hrsearch.cli import main
+from hrsearch.errors import InputError, NothingToJudgeOn, is_disk_full
 from hrsearch.evaluate import Evaluate
 from hrsearch.proxy.data import load_dataset
 from hrsearch.proxy.data.layout import Item, Person, Wrong
@@ -157,6 +158,68 @@ def test_lists_do_not_lead_out_of_their_folder(tmp_path: Path) -> None:
     found = survey(path)
     assert found.kinds == {"name outside": 1}
     assert "lists '../secret', which is no file's name alone" in str(found.wrong[0])
+
+
+def test_where_all_masks_are_wrong_each_is_named(tmp_path: Path) -> None:
+    """Though then nothing says what the classes are."""
+    path = masks_tree(tmp_path / "own", count=12)
+    for file in (path / "masks").iterdir():
+        Image.open(file).convert("RGB").save(file)
+    found = survey(path)
+    assert found.kinds["mask of colours"] == 12
+    assert sum("mask" in line and ".png" in line for line in lines_of(found)) >= 12
+    for file in (path / "masks").iterdir():
+        file.rename(file.with_name(f"{file.stem}_mask.png"))
+    assert survey(path).kinds == {"image without mask": 12, "mask without image": 12}
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", str(path)])
+
+
+def test_an_image_of_both_splits_is_wrong(tmp_path: Path) -> None:
+    """Candidates would be trained on what the final score is of. A search reads no official list."""
+    path = context_tree(tmp_path / "own")
+    lists = path / "VOCdevkit/VOC2010/ImageSets/SegmentationContext"
+    (lists / "val.txt").write_text("\n".join((lists / "train.txt").read_text().split()[:3]))
+    assert survey(path).kinds == {"image in both splits": 3}
+    with pytest.raises(InputError, match="3 image in both splits"):
+        load_dataset(str(path), split="official", **SMALL)
+    load_dataset(str(path), split="proxy", **SMALL)
+
+
+def test_nothing_to_train_on_is_wrong(tmp_path: Path) -> None:
+    path = coco_tree(tmp_path / "own")
+    write_coco(path, "train", read_coco(path)["images"], [])
+    assert survey(path).kinds == {"too few images": 1}
+
+
+def test_the_hashes_are_those_of_a_study_and_a_training(tmp_path: Path) -> None:
+    for number, path in enumerate((masks_tree(tmp_path / "own"), context_tree(tmp_path / "voc"))):
+        found = survey(path)
+        hashes = [load_dataset(str(path), split=split, **SMALL).split for split in ("official", "proxy")]
+        assert [found.split, found.searched] == hashes, number
+
+
+def test_annotations_of_other_kinds_are_told(tmp_path: Path) -> None:
+    path = coco_tree(tmp_path / "own")
+    said = read_coco(path)
+    persons = [{**said["annotations"][0], "category_id": [1]}, *said["annotations"][1:]]
+    images = [{**one, "file_name": f"./{one['file_name']}"} for one in said["images"]]
+    write_coco(path, "train", images, persons, [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}])
+    found = survey(path)
+    assert (found.train, found.kinds) == (23, {"annotation unreadable": 1})
+    write_coco(path, "train", [{**images[0], "id": float("inf")}], persons)
+    for text in ((path / "annotations/person_keypoints_train2017.json").read_text(), "[" * 100_000):
+        (path / "annotations/person_keypoints_train2017.json").write_text(text)
+        with pytest.raises(InputError, match="cannot be read as COCO's JSON"):
+            survey(path)
+
+
+def test_a_cache_that_does_not_fit_says_what_was_short(tmp_path: Path) -> None:
+    """A disk without room ends with 1 and goes on later; it is not the place that is wrong."""
+    path = masks_tree(tmp_path / "own")
+    with pytest.raises(OSError, match="folder-") as told:
+        load_dataset(str(path), **{**SMALL, "image": 2_000_000})
+    assert is_disk_full(told.value)
 
 
 def test_a_cache_that_lost_a_part_says_what_to_remove(tmp_path: Path) -> None:

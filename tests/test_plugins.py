@@ -188,3 +188,23 @@ def test_an_installed_package_brings_blocks(home: Path) -> None:
     wrong = hrsearch(home, "check", "space.yaml", "-n", "5", "--image", "64")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr
     assert "plug-in plugin_block: ModuleNotFoundError" in wrong.stderr
+
+
+def test_plug_ins_of_one_name_are_exported_side_by_side(home: Path) -> None:
+    """Also one that is called as a file of the export is; and weights that are damaged are one line."""
+    text = PLUGIN.read_text()
+    for path, kind in (("a/model.py", "first"), ("b/model.py", "second")):
+        (home / path).parent.mkdir()
+        (home / path).write_text(text.replace('"contrast"', f'"{kind}"'))
+    (home / "both.yaml").write_text(
+        SPACE.replace("[plugin_block.py]", "[a/model.py, b/model.py]").replace("contrast", "second")
+    )
+    assert inside(home, "run", "both.yaml", "--runner", "runner.yaml", "--budget", "1").returncode == 0
+    done = inside(home, "export", "both", "--to", "winner", "--format", "standalone")
+    assert done.returncode == 0, done.stderr
+    assert {"model.py", "model_2.py", "model_3.py"} <= {path.name for path in (home / "winner").iterdir()}
+    for path in (home / "studies/both/weights").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    torn = inside(home, "export", "both", "--to", "torn")
+    assert (torn.returncode, torn.stderr.count("\n")) == (2, 1)
+    assert "cannot be read" in torn.stderr

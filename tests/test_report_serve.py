@@ -83,5 +83,10 @@ def test_a_port_that_is_taken_and_a_study_that_is_not_there(tmp_path: Path) -> N
         taken.listen()
         done = inside(tmp_path, "report", "toy", "--serve", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 2
+    assert "--port" in done.stderr
     assert "cannot be used" in done.stderr
+    elsewhere = inside(tmp_path, "report", "toy", "--serve", "--host", "192.0.2.1", "--port", "0")
+    assert "--host '192.0.2.1': cannot be used" in elsewhere.stderr
+    nowhere = inside(tmp_path, "report", "toy", "--to", "/proc/x/y.html")
+    assert (nowhere.returncode, nowhere.stderr.count("\n")) == (2, 1)
     assert inside(tmp_path, "report", "tay", "--serve").returncode == 2

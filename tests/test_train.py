@@ -213,6 +213,51 @@ def test_torn_checkpoint_is_told(winner: Path) -> None:
         train(winner, device="cpu")
 
 
+def test_damaged_files_cost_no_weights(winner: Path) -> None:
+    """A checkpoint that is none says that the best weights are there; what can be made again is."""
+    first = train(winner, settings={"test": "whole"}, device="cpu", data=str(masks_tree(winner / "data")))
+    (winner / "run/test.json").write_text("{")
+    assert train(winner, settings={"test": "whole"}, device="cpu", data=str(winner / "data")).tested == first.tested
+    for content in (1, {"step": 1}):
+        torch.save(content, winner / "run/checkpoint.pt")
+        with pytest.raises(InputError, match=r"checkpoint\.pt: another training .*--from run/best\.safetensors"):
+            train(winner, device="cpu", data=str(winner / "data"))
+    (winner / "run/checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"no checkpoint .*; --from run/best\.safetensors goes on"):
+        train(winner, device="cpu", data=str(winner / "data"))
+
+
+def test_an_image_that_breaks_while_training_is_one_line(winner: Path) -> None:
+    """Read by other processes, whose errors torch tells with pages of where they were."""
+    data = masks_tree(winner / "data", count=40)
+
+    def break_all() -> None:
+        while not (winner / "run/checkpoint.pt").exists():
+            time.sleep(0.05)
+        for image in (data / "images").iterdir():
+            image.write_bytes(image.read_bytes()[:300])
+
+    breaker = threading.Thread(target=break_all)
+    breaker.start()
+    with pytest.raises(InputError, match=r"^[^\n]*\.jpg: [^\n]*; mend it, and the same command goes on [^\n]*$"):
+        train(winner, device="cpu", data=str(data), steps=5000)
+    breaker.join()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"settings": {"epochs": float("inf")}}, "epochs: it should be a finite number"),
+        ({"settings": {"seed": 10**30}}, "seed: it should be less than"),
+        ({"settings": {"batch": None}}, "batch: it should be a valid integer, but got None"),
+        ({"device": "meta"}, "device 'meta': cannot be used"),
+    ],
+)
+def test_values_that_nothing_can_do_are_told(winner: Path, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        train(winner, **asked)
+
+
 def test_loss_that_is_not_finite_is_told(winner: Path) -> None:
     network = network_of(winner)
     network.load_state_dict({name: tensor * torch.nan for name, tensor in network.state_dict().items()})

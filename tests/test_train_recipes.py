@@ -18,9 +18,10 @@ from hrsearch.proxy.augment import erased
 from hrsearch.proxy.feed import How
 from hrsearch.proxy.groups import Groups, groups_of
 from hrsearch.proxy.learning import rate_factor
+from hrsearch.runner import Proxy
 from hrsearch.space import load_arch
-from hrsearch.train import Recipe, how_of, load_recipe, settings_of, train
-from hrsearch.train.recipe import FAMILIES, Shipped, family_of
+from hrsearch.train import Recipe, default_recipe, how_of, load_recipe, settings_of, train
+from hrsearch.train.recipe import ALL, FAMILIES, Shipped, family_of
 from hrsearch.train.schedule import rate_at
 
 SHIPPED = sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml"))
@@ -198,9 +199,23 @@ def test_what_is_set_in_steps_goes_before_epochs(tmp_path: Path) -> None:
 def test_settings_are_read_as_yaml() -> None:
     found = settings_of(["batch=8", "ema=0.99", "test_scales=[0.5, 1]", "data=my images", "checkpointing=true"])
     assert found == {"batch": 8, "ema": 0.99, "test_scales": [0.5, 1], "data": "my images", "checkpointing": True}
+    assert settings_of(["epochs=null"]) == {"epochs": None}
     for text in ("batch", "=3", "batch=", "batch=[3"):
         with pytest.raises(InputError, match="write KEY=VALUE"):
             settings_of([text])
+
+
+def test_all_of_a_folder_is_trained_on(tmp_path: Path) -> None:
+    """The limits of a folder's train.yaml are those of what is made here, but for a person's own."""
+    path = exported(tmp_path / "winner") / "train.yaml"
+    made, own = load_recipe(path), load_recipe(path, settings={"data": "my_images"})
+    assert (made.train_images, made.val_images) == (48, 8)
+    assert (own.train_images, own.val_images) == (ALL, ALL)
+    few = load_recipe(path, settings={"data": "my_images", "train_images": 10})
+    assert (few.train_images, few.val_images) == (10, ALL)
+    assert default_recipe(Proxy(), "my_images").train_images == ALL > default_recipe(Proxy(), "digits").train_images
+    paper = load_recipe(path, named="ade20k", settings={"data": "my_images"})
+    assert paper.val_images == 2000
 
 
 # Schedules.

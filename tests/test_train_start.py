@@ -1,5 +1,6 @@
 """What a training begins with: another head's weights, released ones, another size of windows and of images."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from trees import masks_tree
 from winners import ARCH, exported
 
 from hrsearch.build import Network, build
@@ -119,3 +121,19 @@ def test_a_fine_tuning_goes_on_at_another_size(tmp_path: Path, monkeypatch: pyte
     loss = [float((each.folder / "metrics.csv").read_text().splitlines()[1].split(",")[1]) for each in (second, anew)]
     assert loss[0] < loss[1]
     assert train(winner, device="cpu") == first
+
+
+def test_a_fine_tuning_goes_on_with_the_data_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with train.yaml's, of which the weights have seen nothing."""
+    monkeypatch.setenv("HRSEARCH_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+    winner, data = exported(tmp_path / "winner"), masks_tree(tmp_path / "own")
+    few = {"warmup": 0, "every": 2}
+    train(winner, data=str(data), steps=2, settings=few, device="cpu")
+    second = train(winner, start="run/best.safetensors", image=48, steps=2, settings=few, device="cpu")
+    assert yaml.safe_load((second.folder / "recipe.yaml").read_text())["data"] == str(data)
+    assert json.loads((second.folder / "trained.json").read_text())["classes"] == ["0", "1", "2"]
+    other = train(
+        winner, start="run/best.safetensors", data="six_digits", image=40, steps=2, settings=few, device="cpu"
+    )
+    assert yaml.safe_load((other.folder / "recipe.yaml").read_text())["data"] == "six_digits"

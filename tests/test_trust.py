@@ -42,7 +42,7 @@ from hrsearch.storage import locked
 from hrsearch.study import Record, read_study
 from hrsearch.trust import card_of, confirmed, to_pick_from
 from hrsearch.trust.card import AGAIN, Row, quarters, verdict_of
-from hrsearch.trust.confirmed import chances, lucky, spread_of, student
+from hrsearch.trust.confirmed import chances, lucky, seeds_of, spread_of, student
 from hrsearch.trust.repeats import CALIBRATION, key_of
 from hrsearch.trust.words import json_of, lines_of, notes_of, title_of
 
@@ -203,14 +203,35 @@ def test_a_second_long_training_is_judged_as_the_proxy_is() -> None:
         del once.attributes[f"calibration:10:{trial.number}:1"]  # type: ignore[attr-defined]
         for seed in (0, 1):
             del few.attributes[f"calibration:10:{trial.number}:{seed}"]  # type: ignore[attr-defined]
-    whole, part, left = (card.baselines[-1] for card in map(card_of, (record, few, once)) if card)
-    assert {row.name for row in (whole, part, left)} == {AGAIN}
-    assert part.networks == left.networks < whole.networks
-    assert whole.tau is not None
-    assert part.tau is not None
-    assert whole.tau_top is not None
-    assert part.tau.value == pytest.approx(whole.tau.value, abs=0.02)
-    assert whole.tau_top.value == -1
+    whole, part, left = (card for card in map(card_of, (record, few, once)) if card)
+    assert AGAIN not in {row.name for row in left.baselines}  # which would be of fewer networks than the others
+    assert "1 to 2 other seeds" in title_of(left)
+    taus = [(card.baselines[-1].tau, card.baselines[-1].tau_top) for card in (whole, part)]
+    (tau, top_tau), (tau_of_few, _) = taus
+    assert tau is not None
+    assert top_tau is not None
+    assert tau_of_few is not None
+    assert part.networks < whole.networks
+    assert tau_of_few.value == pytest.approx(tau.value, abs=0.02)
+    assert top_tau.value == -1
+
+
+def test_who_ends_alike_has_no_order() -> None:
+    card = card_of(with_long_scores(example_record(24), lambda trial: 0.5))
+    assert card is not None
+    assert card.verdict == "amber"
+    assert "there is no order that a proxy could tell" in card.words
+
+
+def test_a_rung_that_tells_nothing_does_not_speak_for_the_scores() -> None:
+    record = with_long_scores(example_record(40), lambda trial: trial.attributes["score"]["value"])
+    card = card_of(record)
+    assert card is not None
+    red = dataclasses.replace(card.proxy[0], adds=Estimate(-0.2, -0.5, 0.1), beyond="FLOPs")
+    early = dataclasses.replace(card, proxy=(red, card.proxy[0]), verdict="red")
+    assert "give the rung more steps" in early.words
+    assert "Do not trust" not in early.words
+    assert "Do not trust this front's scores" in dataclasses.replace(early, proxy=(red,)).words
 
 
 def test_few_networks_of_the_top_quarter_have_none() -> None:
@@ -583,6 +604,9 @@ def test_finalize_confirms_the_front_and_export_takes_it(home: Path) -> None:
     assert {trial.number for trial in record.front()} <= {trial.number for trial in view.trials}
     assert all(confirmed_weights(record.folder, trial.number, 2).is_file() for trial in view.trials)
     assert not (record.folder / "confirming").exists()
+    more = dataclasses.replace(view.trials[0], attributes={"score": {"seeds": 3}})  # of a call with three
+    assert seeds_of(dataclasses.replace(view, trials=(more, *view.trials))) == "2 to 3"
+    assert "with 2 seeds; the confirmed front:" in done.stdout
     assert "The confirmed front" in (record.folder / "report.html").read_text()
     best = inside(home, "export", "space", "--pick", "best", "--to", "winner")
     assert best.returncode == 0, best.stderr

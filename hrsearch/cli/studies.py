@@ -1,5 +1,6 @@
 """Commands about a study that has begun."""
 
+import errno
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -218,7 +219,10 @@ def _serve(folder: Path, host: str, port: int) -> None:
     try:
         server = server_of(folder, host, port)
     except OSError as error:
-        raise InputError(f"--port {port}: cannot be used ({error.strerror}); give another, or 0") from None
+        what = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        given = port if what == "--port" else repr(host)
+        another = "another, or 0" if what == "--port" else "an address of this machine, such as 127.0.0.1"
+        raise InputError(f"{what} {given}: cannot be used ({error.strerror}); give {another}") from None
     with server, suppress(KeyboardInterrupt):
         typer.echo(f"the report is at http://{server.server_address[0]!s}:{server.server_port}/; Ctrl-C ends it")
         server.serve_forever()

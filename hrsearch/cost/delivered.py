@@ -3,7 +3,7 @@
 For some torch asks Python programs, and for some of these it loads its compiler, which takes more than a second.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,15 +15,32 @@ SAME_SHAPE = {aten.gelu.default, aten.hardswish.default, aten._safe_softmax.defa
 NO_STATISTICS = (torch.empty(0, device="meta"), torch.empty(0, device="meta"))
 
 
-def delivered(func: OpOverload, args: tuple[Any, ...]) -> Any:
-    """What the operation delivers, if what it is given says that; None elsewhere, and where torch has to refuse it."""
+def delivered(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What the operation delivers, if what it is given says that; None elsewhere, and where torch has to refuse it.
+
+    None, too, for tensors that hold values, which a module may compute its sizes by.
+    """
+    if func not in KNOWN or not _are_meta(args):
+        return None
     if func in SAME_SHAPE:
-        return torch.empty_like(args[0])
+        return torch.empty_like(args[0]) if args[0].is_floating_point() else None
     if func is aten.native_batch_norm.default:
         return torch.empty_like(args[0]), *NO_STATISTICS
-    if func is aten.native_layer_norm.default and list(args[0].shape[-len(args[1]) :]) == list(args[1]):
-        return torch.empty_like(args[0], memory_format=torch.contiguous_format), *NO_STATISTICS
-    return LOADING[func](*args) if func in LOADING else None
+    if func is aten.native_layer_norm.default:
+        return _layer_normed(*args[:4])
+    return None if kwargs else LOADING[func](*args)
+
+
+def _are_meta(args: tuple[Any, ...]) -> bool:
+    tensors = args[0] if isinstance(args[0], list | tuple) else args
+    return all(one.is_meta for one in tensors if isinstance(one, Tensor))
+
+
+def _layer_normed(one: Tensor, shape: Sequence[int], *scales: Tensor | None) -> tuple[Tensor, ...] | None:
+    shapes = [one.shape[-len(shape) :], *(scale.shape for scale in scales if scale is not None)]
+    if any(list(each) != list(shape) for each in shapes):
+        return None
+    return torch.empty_like(one, memory_format=torch.contiguous_format), *NO_STATISTICS
 
 
 def _elementwise(one: Tensor, other: object) -> Tensor | None:
@@ -43,12 +60,19 @@ def _bilinear(one: Tensor, size: Sequence[int], _align: bool, *scales: float | N
     return resized
 
 
+def _mean(one: Tensor, *where: Any) -> Tensor | None:
+    found: Tensor | None = aten.sum.dim_IntList(one, *where) if one.is_floating_point() else None
+    return found
+
+
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     first = tensors[0]
-    dim %= max(first.dim(), 1)
+    if not -first.dim() <= dim < first.dim():
+        return None
+    dim %= first.dim()
     kinds = {(one.dtype, one.dim(), one.shape[:dim], one.shape[dim + 1 :]) for one in tensors}
     channels_last = any(one.dim() > 3 and one.stride(1) == 1 for one in tensors)  # or may be: so would the result
-    if len(kinds) > 1 or channels_last or not first.dim():
+    if len(kinds) > 1 or channels_last:
         return None
     return first.new_empty(*first.shape[:dim], sum(one.shape[dim] for one in tensors), *first.shape[dim + 1 :])
 
@@ -57,8 +81,9 @@ def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
 LOADING: dict[OpOverload, Callable[..., Tensor | None]] = {
     aten.add.Tensor: _elementwise,
     aten.mul.Tensor: _elementwise,
-    aten.mean.dim: aten.sum.dim_IntList,
+    aten.mean.dim: _mean,
     aten.addmm.default: _linear,
     aten.upsample_bilinear2d.default: _bilinear,
     aten.cat.default: _joined,
 }
+KNOWN = {*SAME_SHAPE, *LOADING, aten.native_batch_norm.default, aten.native_layer_norm.default}

@@ -30,6 +30,8 @@ Maps = tuple[Map, ...]
 Shapes = tuple[tuple[int, ...], ...]
 Count = tuple[str, int, int]  # name of the part, parameters, FLOPs
 
+OF_ALL = vars(nn.Module()).keys()  # attributes that every module has
+
 _made: dict[Hashable, nn.Module] = {}  # what links share
 _described: WeakKeyDictionary[nn.Module, tuple[str, int]] = WeakKeyDictionary()
 _flops: dict[tuple[str, Shapes], int] = {}  # by a module's text and what it is called with
@@ -135,14 +137,16 @@ def _piece(piece: Piece) -> tuple[int, int]:
 
 
 def _text(module: nn.Module) -> str:
-    """What tells a module from others: its text and, for what that leaves out of a plug-in, its plain attributes."""
+    """What tells a module from others: its text and, for what that leaves out of a plug-in, its own attributes and the
+    shapes of its tensors."""
     plain = [
         (place, name, value)
         for place, each in module.named_modules()
         for name, value in vars(each).items()
-        if isinstance(value, int | float | str | tuple) and name != "training"
+        if name not in OF_ALL and not isinstance(value, nn.Module)
     ]
-    return f"{module!r} {plain!r}"
+    shapes = [tuple(tensor.shape) for tensor in (*module.parameters(), *module.buffers())]
+    return f"{module!r} {plain!r} {shapes!r}"
 
 
 def _params(module: nn.Module) -> int:
@@ -178,7 +182,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = delivered(func, args)
+        result = delivered(func, args, kwargs)
         if result is None and torch.is_inference_mode_enabled():  # then what is made of others arrives whole
             with self:
                 result = func.decompose(*args, **kwargs)

@@ -1,8 +1,9 @@
 """The export that `hrsearch train` goes on from: the network as YAML, its weights, a recipe, the search's figures."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hrsearch.study import Record, Trial
 from hrsearch.task import TASKS
 
 WEIGHTS = "weights.safetensors"
+OURS = ("check.py", "model.py", "mmseg_backbone.py", "mmseg_config.py", "timm_model.py")  # that targets write
 COMMENTS = {
     "image": "side of the square training images, pixels",
     "train_images": "at most",
@@ -71,8 +73,8 @@ class Native(Target):
         """Write arch.yaml, train.yaml and what the network needs; without weights where the study has kept none."""
         if winner.weights:
             shutil.copyfile(winner.weights, folder / WEIGHTS)
-        for path in winner.plugins:
-            shutil.copyfile(path, folder / path.name)
+        for path, name in zip(winner.plugins, plugin_names(winner.plugins), strict=True):
+            shutil.copyfile(path, folder / name)
         for name, text in (("arch.yaml", arch_yaml), ("train.yaml", train_yaml)):
             (folder / name).write_text(text(winner.record, winner.trial).rstrip() + "\n", encoding="utf-8")
         if winner.trained:
@@ -87,10 +89,19 @@ def _followed(winner: Winner, weights: Path) -> str:
     return str(yaml.safe_dump({**recipe, **anew}, sort_keys=False, allow_unicode=True))
 
 
+def plugin_names(plugins: Sequence[Path]) -> list[str]:
+    """The names under which plug-ins lie in an export: their own, but where another file has it there."""
+    found: list[str] = []
+    for path in plugins:
+        names = chain([path.name], (f"{path.stem}_{number}{path.suffix}" for number in count(2)))
+        found.append(next(name for name in names if name not in (*OURS, *found)))
+    return found
+
+
 def arch_yaml(record: Record, trial: Trial) -> str:
     """The network without knobs; `hrsearch.load_arch` reads it back to the same digest."""
     arch = Arch.from_dict(trial.attributes["arch"])
-    plugins = [Path(path).name for path in record.attributes.get("plugins") or ()]
+    plugins = plugin_names([Path(path) for path in record.attributes.get("plugins") or ()])
     comment = f"{trial.name} of study {record.name}: {figures_of(trial)}"
     return yaml_of(arch, record.task, comment, plugins)
 

@@ -28,8 +28,8 @@ def trained_winner(path: Path) -> Winner:
     its network is no longer that of the export.
     """
     from hrsearch.proxy.data import located
-    from hrsearch.train import RUN, TRAINED  # loads torch
-    from hrsearch.train.start import BEST
+    from hrsearch.train import RUN  # loads torch
+    from hrsearch.train.start import BEST, TRAINED
 
     folder, run = (path, path / RUN) if (path / ARCH).is_file() else (path.parent, path)
     told = _read(run / TRAINED, f"{run}: holds no training; first: hrsearch train {folder}")

@@ -96,6 +96,7 @@ class Winner:
     @cached_property
     def network(self) -> "Network":
         """The network with its weights, in eval mode; an InputError where the study has kept none."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from hrsearch.build import build
@@ -104,5 +105,8 @@ class Winner:
             raise InputError(f"{self.trial.name}: the study has kept no weights of it")
         load_plugins(self.plugins)
         network = build(self.arch, self.classes)
-        network.load_state_dict(load_file(self.weights))
+        try:
+            network.load_state_dict(load_file(self.weights))
+        except SafetensorError as error:
+            raise InputError(f"{self.weights}: cannot be read ({error}); export another network") from None
         return network.eval().requires_grad_(False)

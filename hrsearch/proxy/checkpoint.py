@@ -39,7 +39,7 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # whatever torch raises on a file that is none of its own
-        raise InputError(f"{path}: no checkpoint ({str(error).splitlines()[0]}); remove {path.parent}") from None
+        raise InputError(f"{path}: no checkpoint ({str(error).splitlines()[0]})") from None
     return state
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from hrsearch.proxy.augment import AUGMENT, erased, mixed, smoothed
 from hrsearch.proxy.augment.pose import SCALE, TURN
 from hrsearch.proxy.data.dataset import Dataset, Split
-from hrsearch.proxy.data.layout import Person
+from hrsearch.proxy.data.layout import Person, Wrong
 from hrsearch.proxy.data.reading import ROOM, Sample, read
 from hrsearch.proxy.learning import Plan, batch_at, indices_at
 
@@ -56,11 +56,14 @@ def batches(data: Dataset, plan: Plan, how: How, *, seed: int, start: int = 0) -
     loader: DataLoader[Any] = DataLoader(
         Augmented(data, how, seed),  # type: ignore[arg-type]
         batch_sampler=Places(count, plan, how.part(plan.batch), seed, start),
+        collate_fn=_collated,
         num_workers=how.workers,
         prefetch_factor=AHEAD if how.workers else None,
     )
-    for step, (images, labels) in enumerate(loader, start):
-        batch = _soft(Split(images, labels), data, how, always=True)
+    for step, given in enumerate(loader, start):
+        if isinstance(given, Wrong):
+            raise given
+        batch = _soft(Split(*given), data, how, always=True)
         random = np.random.default_rng((seed, step, 1))
         yield mixed(batch, random) if data.task == "classify" else batch
 
@@ -69,6 +72,13 @@ def _soft(batch: Split, data: Dataset, how: How, *, always: bool = False) -> Spl
     if data.task != "classify" or not (always or how.smoothing):
         return batch
     return Split(batch.images, smoothed(batch.labels, len(data.classes), how.smoothing))
+
+
+def _collated(samples: list[tuple[Tensor, Tensor] | Wrong]) -> tuple[Tensor, Tensor] | Wrong:
+    """The samples as a batch, or the first that is wrong."""
+    wrong = next((one for one in samples if isinstance(one, Wrong)), None)
+    both: tuple[Tensor, Tensor] | Wrong = wrong or default_collate(samples)
+    return both
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,14 @@ class Augmented:
     how: How
     seed: int
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        place, index = key
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | Wrong:
+        """The image and its label. Wrong is returned, not raised: a loader would make pages of it."""
+        try:
+            return self._made(*key)
+        except Wrong as error:
+            return error
+
+    def _made(self, place: int, index: int) -> tuple[Tensor, Tensor]:
         side, task = self.data.train.images.shape[-1], self.data.task
         posed = {"swap": self.data.swap, "rotation": self.how.rotation, "rescale": self.how.rescale}
         how: dict[str, Any] = {"mirrors": self.data.mirrors, **(posed if task == "pose" else {})}

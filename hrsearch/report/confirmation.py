@@ -6,7 +6,7 @@ from hrsearch.pick import named
 from hrsearch.report.markup import Markup, element
 from hrsearch.report.words import TITLES, counted, design_of, interval_of, metric_of, shown, shown_of, spelled
 from hrsearch.study import Record, Trial
-from hrsearch.trust.confirmed import chances, confirmation_of, confirmed, lucky
+from hrsearch.trust.confirmed import chances, confirmation_of, confirmed, lucky, seeds_of
 
 VALIDATED = {
     "proxy": "Scores are over the validation images of the search, which chose the front by them.",
@@ -56,7 +56,7 @@ def _words(record: Record, view: Record, odds: Mapping[int, float]) -> list[str]
     how = confirmation_of(record)
     trained = f"{counted(len(view.trials), 'network')}, the front and what is as good within the noise of a score"
     said = [
-        f"{trained} ({how['noise']:.3f}), trained {how['times']} times as long with {how['seeds']} seeds each.",
+        f"{trained} ({how['noise']:.3f}), trained {how['times']} times as long with {seeds_of(view)} seeds each.",
         VALIDATED[how["split"]],
         "On the front: how often each is on it when scores and latencies are drawn anew within their noise.",
     ]

@@ -98,7 +98,10 @@ def make_room(path: Path) -> None:
     """Make the folder that a page will lie in; an InputError if a folder lies where the page would."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file, such as {path / 'report.html'}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # where the system makes no folders
+        raise InputError(f"{path.parent}: cannot be made ({error.strerror}); give another place") from None
 
 
 def written(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from hrsearch.build import build
 from hrsearch.errors import CandidateFailed, InputError
 from hrsearch.proxy.checkpoint import Row, read_state, write_rows, write_state, write_text, write_weights
 from hrsearch.proxy.data import Dataset, is_made, load_dataset, located
+from hrsearch.proxy.data.layout import Wrong
 from hrsearch.proxy.feed import How, batches
 from hrsearch.proxy.groups import Groups
 from hrsearch.proxy.learning import learner_of, memory_watched, tally
@@ -28,13 +29,13 @@ from hrsearch.train.averaging import Average
 from hrsearch.train.board import Show, board
 from hrsearch.train.checkpointing import checkpointed
 from hrsearch.train.distill import require_classes
-from hrsearch.train.distributed import Team, require_even, shared, team_of, with_shared_norms
+from hrsearch.train.distributed import Team, device_of, require_even, shared, team_of, with_shared_norms
 from hrsearch.train.evaluate import require_segments, tested
 from hrsearch.train.fits import Needs, free_bytes, require_room
 from hrsearch.train.hard import require_pixels
 from hrsearch.train.recipe import Recipe, default_recipe, load_recipe, require_data, settings_of
 from hrsearch.train.schedule import rate_at
-from hrsearch.train.start import BEST, CHECKPOINT, begin_with, file_of, within
+from hrsearch.train.start import BEST, CHECKPOINT, TRAINED, begin_with, data_of, file_of, said_in, within
 from hrsearch.train.steps import Trainer, learn
 
 __all__ = ["Recipe", "TrainResult", "default_recipe", "how_of", "load_recipe", "settings_of", "train"]
@@ -44,7 +45,6 @@ RUN = "run"  # the folder of all that training writes; of a fine-tuning: with it
 METRICS, TEST = "metrics.csv", "test.json"
 LOCK = ".train"  # held by the process that writes there
 PATIENCE_S = 10.0  # with what a killed training leaves behind: processes that read its images end within seconds
-TRAINED = "trained.json"  # what an export of the best weights has to know
 RECIPE = "recipe.yaml"  # what was trained by, every key of it
 CHANGEABLE = {"patience", "tensorboard", "test", "test_scales", "test_flip", "checkpointing", "compile"}
 
@@ -120,11 +120,14 @@ def train(
     start = start and within(start, folder)
     options = {"data": data, "steps": steps, "image": image, "start": start}
     given = {**(settings or {}), **{key: value for key, value in options.items() if value is not None}}
+    names_data = "data" in given
+    if start is not None and not names_data:
+        given |= data_of(file_of(start, folder))
     arch, task = load_arch(folder / "arch.yaml"), load_task(folder / "arch.yaml")
     asked = load_recipe(folder / "train.yaml", named=recipe, arch=arch, task=task, settings=given)
-    if recipe is not None and "data" not in given:
+    if recipe is not None and not names_data:
         require_data(asked, recipe, task)
-    where = _device(device)
+    where = device_of(device)
     out = folder / (RUN if start is None else f"{RUN}-{asked.image}")
     out.mkdir(exist_ok=True)
     with team_of(where.type) as team:
@@ -132,6 +135,9 @@ def train(
         try:
             with _alone(out, team), memory_watched():
                 return _trained(_prepared(folder, out, asked, place, team))
+        except Wrong as error:  # an image that was whole when it was looked at
+            again = "mend it, and the same command goes on from the last checkpoint"
+            raise InputError(f"{error}; {again}") from None
         except CandidateFailed as error:
             told = "lower rate or image, or raise accumulate, in train.yaml or by --set"
             raise InputError(f"{folder}: training failed: {error}; {told}") from None
@@ -175,17 +181,6 @@ def _trained(run: Run) -> TrainResult:
     return _result(run, rows)
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}: cannot be used ({str(error).splitlines()[0]})") from None
-    return device
-
-
 def _prepared(folder: Path, out: Path, recipe: Recipe, device: torch.device, team: Team) -> Run:
     task = load_task(folder / "arch.yaml")
     require_classes(recipe, task)
@@ -193,7 +188,7 @@ def _prepared(folder: Path, out: Path, recipe: Recipe, device: torch.device, tea
     require_pixels(recipe, task)
     require_even(team, recipe.batch, recipe.accumulate)
     how = how_of(recipe, task, device, team)
-    with team.leader_first():
+    with team.leader_first(), _fitting(recipe):
         data = load_dataset(
             recipe.data,
             image=recipe.image,
@@ -207,6 +202,17 @@ def _prepared(folder: Path, out: Path, recipe: Recipe, device: torch.device, tea
     trainer = _trainer(folder, out, recipe, data, device, team)
     arch: str = load_arch(folder / "arch.yaml").digest()
     return Run(out, recipe, data, how, arch, trainer)
+
+
+@contextmanager
+def _fitting(recipe: Recipe) -> Iterator[None]:
+    """Inside, images are made: an InputError where these take more memory than there is."""
+    try:
+        with memory_watched():
+            yield
+    except CandidateFailed as error:
+        many = f"{recipe.train_images:,} training images of {recipe.image} pixels"
+        raise InputError(f"{many}: {error}; lower train_images or image, or give --data a folder") from None
 
 
 def _trainer(folder: Path, out: Path, recipe: Recipe, data: Dataset, device: torch.device, team: Team) -> Trainer:
@@ -257,10 +263,13 @@ def decoders(kind: str, trainings: int = 1) -> int:
 def _resumed(run: Run) -> list[Row]:
     """The rows up to the last checkpoint, from which the learner goes on."""
     path = run.folder / CHECKPOINT
-    state = read_state(path, run.trainer.learner.device)
+    try:
+        state = read_state(path, run.trainer.learner.device)
+    except InputError as error:
+        raise InputError(f"{error}; {_ways_on(run, CHECKPOINT)}") from None
     if state is None:
         return []
-    theirs = state["identity"]
+    theirs = state.get("identity", {}) if isinstance(state, dict) else {}
     for key, value in _identity(run).items():
         if theirs.get(key) != value:
             changed = f"{key}: {theirs.get(key)} is now {value}"
@@ -273,7 +282,7 @@ def _resumed(run: Run) -> list[Row]:
 def _ways_on(run: Run, key: str) -> str:
     """What can be done where `key` is another than in the training that the folder holds, perhaps a first stage."""
     anew = f"remove {run.folder} to start anew"
-    if run.folder.name != RUN or key == "arch":
+    if run.folder.name != RUN or key == "arch" or not (run.folder / BEST).is_file():
         return anew
     return f"--from {RUN}/{BEST} goes on from its best weights, in a folder of its own; or {anew}"
 
@@ -373,10 +382,9 @@ def _tested(run: Run, step: int) -> float | None:
         return None
     said = {key: getattr(recipe, key) for key in ("image", "test", "test_scales", "test_flip")}
     how = json.loads(json.dumps({"step": step, **said}))
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["how"] == how:
-            return float(known["miou"])
+    known = said_in(path)
+    if known.get("how") == how and "miou" in known:
+        return float(known["miou"])
     network = run.trainer.judged
     with run.team.leader_first():
         begin_with(network, run.folder / BEST)

@@ -199,3 +199,15 @@ class _Sum(torch.autograd.Function):
         total = gradient.clone()
         dist.all_reduce(total)
         return total
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device of this name, or what is there; an InputError if it cannot be used."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r}: cannot be used ({str(error).splitlines()[0]})") from None
+    return device

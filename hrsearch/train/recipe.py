@@ -15,6 +15,7 @@ from hrsearch.runner import Positive, Proxy, Rate, Section, Zoom, validated
 from hrsearch.task import TASKS
 
 LONGER = 20  # times the proxy's steps
+ALL = 1_000_000_000  # images of a folder: however many there are
 FAMILIES = ("hrvit", "hrformer", "hrnet", "hirivit")
 SETTINGS = "--set"  # what errors call the settings of a call
 
@@ -64,7 +65,7 @@ class Recipe(Section):
     checkpointing: bool = False  # blocks are computed again in the backward pass: less memory, more time
     compile: bool = False  # by torch.compile
     sync_bn: bool = True  # batch norms see the images of all processes
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     start: str = "weights"  # the search's weights where the folder holds them; scratch; or a file, released or own
     every: Positive = 250  # steps between validations, each with a checkpoint
     patience: Annotated[int, Field(ge=0)] = 0  # stop after so many validations without a better one; 0: never
@@ -119,8 +120,8 @@ def default_recipe(proxy: Proxy, data: str) -> Recipe:
     return Recipe(
         data=data,
         image=proxy.image,
-        train_images=4 * proxy.train_images,
-        val_images=proxy.val_images,
+        train_images=4 * proxy.train_images if is_made(data) else ALL,
+        val_images=proxy.val_images if is_made(data) else ALL,
         batch=proxy.batch,
         optimizer=proxy.optimizer,
         steps=steps,
@@ -154,6 +155,8 @@ def load_recipe(
     recipe = validated(document, Recipe)
     if named is not None:
         recipe = _over(recipe, shipped("recipes", named), family_of(arch) if arch else None, task)
+    elif settings and is_made(recipe.data) and not is_made(str(settings.get("data") or recipe.data)):
+        recipe = recipe.model_copy(update={"train_images": ALL, "val_images": ALL})  # limits of what is made here
     return _set(recipe, settings or {})
 
 
@@ -195,8 +198,8 @@ def _with(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def _set(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    changes = {key: value for key, value in settings.items() if value is not None}
-    if "epochs" in changes:
+    changes = dict(settings)
+    if changes.get("epochs") is not None:
         changes = _shortened_by_epochs(recipe, changes) | changes
     elif "steps" in changes:
         changes = _shortened(recipe, changes["steps"]) | changes
@@ -248,9 +251,9 @@ def settings_of(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         try:
-            found[key.strip()] = yaml.safe_load(value) if equals and key.strip() else None
+            found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
             equals = ""
-        if not equals or found.get(key.strip()) is None:
+        if not equals or not key.strip() or not value.strip():
             raise InputError(f"{SETTINGS} {text!r} cannot be read; write KEY=VALUE, such as {SETTINGS} batch=8")
     return found

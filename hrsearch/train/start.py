@@ -1,5 +1,6 @@
 """The weights that a training begins with: the search's, those of an earlier stage, or released ones."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hrsearch.train.recipe import family_of
 
 WEIGHTS = "weights.safetensors"
 BEST, CHECKPOINT = "best.safetensors", "checkpoint.pt"  # of a training
+TRAINED = "trained.json"  # what an export of the best weights has to know
 
 
 def file_of(start: str, folder: Path) -> Path | None:
@@ -37,6 +39,21 @@ def within(start: str, folder: Path) -> str:
     path = None if start in ("scratch", "weights") else file_of(start, folder)
     inside = path and path.resolve().is_relative_to(folder.resolve())
     return str(path.resolve().relative_to(folder.resolve())) if path and inside else start
+
+
+def data_of(weights: Path | None) -> dict[str, str]:
+    """What these weights were trained on, where a training of ours wrote them: what fine-tunes them goes on with it."""
+    data = said_in(weights.with_name(TRAINED)).get("data") if weights else None
+    return {"data": data} if isinstance(data, str) else {}
+
+
+def said_in(path: Path) -> dict[str, Any]:
+    """What a file of ours says; nothing where there is none, or it is damaged and can be made again."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def begin_with(network: Network, path: Path) -> None:

@@ -45,7 +45,7 @@ class Card:
     metric: str
     times: int  # the proxy's steps
     steps: int
-    seeds: int
+    seeds: tuple[int, int]  # of a network: the fewest and the most
     networks: int  # that were trained long
     population: int  # of the study that they stand for
     top: int  # of the networks: from the population's best quarter by the proxy's score
@@ -65,6 +65,8 @@ class Card:
             return (
                 f"No rung has judged {FEWEST} of these {self.networks} networks: more networks (-k) will tell an order."
             )
+        if row.adds is None and not row.beyond:
+            return f"These {self.networks} networks end alike: there is no order that a proxy could tell."
         if row.adds is None:
             return (
                 f"The {row.name} can add nothing to {row.beyond}: that orders these {row.networks} networks "
@@ -78,9 +80,11 @@ class Card:
                 f"{row.networks} networks do not show that the {row.name} tells more than {row.beyond}, the best "
                 f"trivial baseline: {size}. More networks (-k) will."
             )
+        by_score = row is self.proxy[-1]
+        told = "Do not trust this front's scores" if by_score else "It chooses no better who goes on from there"
         return (
             f"The {row.name} adds nothing to {row.beyond}, the best trivial baseline: {size}. "
-            "Do not trust this front's scores; give the proxy more steps or larger images."
+            f"{told}; give the {'proxy more steps or larger images' if by_score else 'rung more steps'}."
         )
 
 
@@ -129,12 +133,13 @@ def _card(record: Record, times: int, scores: Mapping[int, Scores], sample: _Sam
     proxy = tuple(_proxy_rows(record, sample))
     found = [verdict_of(row) for row in proxy]
     some = next(iter(scores[sample.trials[0].number].values()))
+    seeds = [len(scores[trial.number]) for trial in sample.trials]
     return Card(
         record.name,
         task_metric(some)[0],
         times,
         int(some.get("steps", 0)),
-        min(len(scores[trial.number]) for trial in sample.trials),
+        (min(seeds), max(seeds)),
         len(sample.trials),
         sum(map(len, quarters(record))),
         sample.top,
@@ -178,7 +183,7 @@ def verdict_of(row: Row) -> Verdict:
     Amber where networks are too few to say, so few that not even an interval can be told among them or trusted.
     """
     if row.adds is None:
-        return "red"
+        return "red" if row.beyond else "amber"
     if row.adds.low is None:
         return "amber"
     if row.adds.low > 0 and row.networks >= TRUSTED:
@@ -324,13 +329,11 @@ def _partial_tau(values: Values, given: Values, sample: _Sample, drawn: NDArray[
 
 
 def _again(sample: _Sample, scores: Mapping[int, Scores]) -> Iterator[Row]:
-    """What the long training with one seed tells of that with another, where there are two: luck leaves no more."""
-    places = [place for place, trial in enumerate(sample.trials) if len(scores[trial.number]) > 1]
-    if len(places) >= FEWEST:
-        part = sample.only(places)
-        pairs = [[task_metric(one)[1] for one in scores[trial.number].values()][:2] for trial in part.trials]
+    """What the long training with one seed tells of that with another, where each network has two."""
+    pairs = [[task_metric(one)[1] for one in scores[trial.number].values()][:2] for trial in sample.trials]
+    if min(map(len, pairs)) > 1:
         one, other = np.array(pairs, dtype=float).T
-        yield _row(AGAIN, other, replace(part, truth=one))
+        yield _row(AGAIN, other, replace(sample, truth=one))
 
 
 def _shown(one: Estimate) -> str:

@@ -43,6 +43,12 @@ def confirmed(record: Record) -> Record:
     return dataclasses.replace(record, trials=trials, unconfirmed=left) if trials else record
 
 
+def seeds_of(view: Record) -> str:
+    """With how many seeds the networks of a confirmed study were trained: of earlier calls there may be more."""
+    counts = [int(trial.attributes["score"]["seeds"]) for trial in view.trials]
+    return f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else f"{counts[0]}"
+
+
 def to_pick_from(record: Record, choice: str) -> Record:
     """The confirmed study, unless the choice names a trial that was not confirmed."""
     view = confirmed(record)

@@ -14,8 +14,8 @@ SAID = (
 )
 
 TOLD_AGAIN = (
-    f"The row {AGAIN!r} is how well one long training tells the order of another: a proxy that says as much tells all "
-    "that luck leaves of training long once."
+    f"The row {AGAIN!r} is what one long training tells of another one; other rows are held against the mean of all "
+    "seeds, which luck sways less, and may say somewhat more."
 )
 
 
@@ -41,7 +41,8 @@ def cells_of(row: Row, part: Part, networks: int) -> tuple[str, ...]:
 
 def title_of(card: Card) -> str:
     """What was done, in a line."""
-    seeds = "one other seed" if card.seeds == 1 else f"{card.seeds} other seeds"
+    fewest, most = card.seeds
+    seeds = "one other seed" if most == 1 else f"{'' if fewest == most else f'{fewest} to '}{most} other seeds"
     trained = f"{card.networks} networks ({card.top} of the top quarter), standing for {card.population:,}"
     return f"{trained}, were trained {card.times} times as long as the proxy ({card.steps:,} steps, {seeds})."
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrsearch.errors import InputError, as_out_of_memory
+from hrsearch.errors import InputError, as_out_of_memory, is_disk_full
 from hrsearch.proxy.data.layout import IGNORE, Item
 
 __all__ = ["IGNORE", "Dataset", "Split", "dataset_of", "reserve", "stored"]
@@ -152,6 +152,9 @@ def _write(make: Callable[[Path], Dataset], place: Path) -> None:
         os.replace(draft, place)
     except OSError as error:
         if not place.is_dir():  # else another process was first: its copy is as good
+            short = as_out_of_memory(error)
+            if short or is_disk_full(error):
+                raise short or OSError(error.errno, error.strerror, str(place)) from None
             raise InputError(f"{place}: the cache cannot be written ({error}); set HRSEARCH_CACHE") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -60,17 +60,29 @@ def folder(
 
     def make(draft: Path) -> Dataset:
         classes = named or classes_in_masks(path, trained)
-        identity = digest_of([READ_AS, layout.name, split, classes], root, train, val)
+        identity = _identity(layout.name, split, classes, root, (train, val))
         sides = [_made(draft, side, items, len(classes), image) for side, items in (("train", kept), ("val", val))]
         require_none_wrong(path, [one for _, wrong in sides for one in wrong])
         require_none_wrong(path, [one for one in each(train[len(kept) :], partial(_checked, len(classes))) if one])
-        (ours, _), (held, _) = sides
-        data = dataset_of(ours, held, classes, mirrors=True, task=task, split=identity)
+        (ours, _), (kept_out, _) = sides
+        data = dataset_of(ours, kept_out, classes, mirrors=True, task=task, split=identity)
         return replace(data, swap=layout.swap)
 
     # By what the split is and when its files were last changed: what is mended without a change of size is read again.
     found = stored(f"folder-{state}-{image}px-{len(kept)}", make)
     return replace(found, files=train, val_files=val)
+
+
+def identity_of(name: str, split: SplitName, classes: Sequence[str], root: Path, parts: Sequence[Part]) -> str:
+    """The hash of a layout's split of which every image is taken."""
+    train, val = (some(part.items, root, len(part.items), 0) for part in parts)
+    return _identity(name, split, classes, root, (train, val))
+
+
+def _identity(
+    name: str, split: SplitName, classes: Sequence[str], root: Path, sides: tuple[tuple[Item, ...], tuple[Item, ...]]
+) -> str:
+    return digest_of([READ_AS, name, split, list(classes)], root, *sides)
 
 
 def _checked(classes: int, item: Item) -> None:
@@ -107,16 +119,16 @@ def classes_in_masks(path: Path, parts: Sequence[Part], *, forgiving: bool = Fal
     if not items and not wrong:
         said = f"hold no image ({FORMATS}) of their own; what lies in sub-folders is not read"
         raise InputError(f"{path}: images/ and masks/ {said}")
-    found = each(items, partial(_held, None))
-    held = np.any([np.zeros(256, dtype=bool), *(one for one in found if not isinstance(one, Wrong))], axis=0)
-    count = int(np.argmin(np.append(held[:IGNORE], False)))
+    found = each(items, partial(held, None))
+    values = np.any([np.zeros(256, dtype=bool), *(one for one in found if not isinstance(one, Wrong))], axis=0)
+    count = int(np.argmin(np.append(values[:IGNORE], False)))
     if not forgiving:
         pairs = zip(items, found, strict=True)
         doubtful = [item for item, one in pairs if isinstance(one, Wrong) or one[count:IGNORE].any()]
-        again = each(doubtful, partial(_held, count if count > 1 else None))
+        again = each(doubtful, partial(held, count if count > 1 else None))
         require_none_wrong(path, [one for one in again if isinstance(one, Wrong)])
     if count < 2:
-        listed = ", ".join(map(str, np.flatnonzero(held[:IGNORE])[:5])) or "nothing"
+        listed = ", ".join(map(str, np.flatnonzero(values[:IGNORE])[:5])) or "nothing"
         raise InputError(
             f"{path}: counted from 0 without a gap the masks hold fewer than two classes (they hold {listed}; 255 is "
             "none); number them so, or name the classes, one a line, in classes.txt beside masks/"
@@ -124,7 +136,7 @@ def classes_in_masks(path: Path, parts: Sequence[Part], *, forgiving: bool = Fal
     return tuple(str(index) for index in range(count))
 
 
-def _held(classes: int | None, item: Item) -> NDArray[np.bool_]:
+def held(classes: int | None, item: Item) -> NDArray[np.bool_]:
     """(256,) which indices a mask holds; Wrong if it cannot be read, or holds more than so many classes."""
     assert isinstance(item.label, Path)
     return np.bincount(mask_of(item.label, item.table, classes).ravel(), minlength=256) > 0

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from hrsearch.proxy.data.layout import Item, Layout, Part, Person
+from hrsearch.proxy.data.layout import Item, Layout, Part, Person, Wrong
 
 SplitName = Literal["proxy", "official"]
 ANY = ("utf-8", "surrogateescape")  # a file's name may be no text
@@ -26,7 +26,7 @@ def parts_of(layout: Layout, root: Path, split: SplitName, seed: int) -> tuple[P
     """What to train on and what to validate on. "proxy": both from the training split, nothing else is looked at."""
     train = layout.part(root, "train")
     if layout.has_val(root):
-        rest, held = train.items, layout.part(root, "val") if split == "official" else Part(())
+        rest, held = train.items, _apart(train, layout.part(root, "val")) if split == "official" else Part(())
     else:
         rest, kept = cut(train.items, root, HELD_OUT, "official")
         held = Part(kept)
@@ -34,6 +34,15 @@ def parts_of(layout: Layout, root: Path, split: SplitName, seed: int) -> tuple[P
         return Part(rest, train.wrong), held
     ours, val = cut(rest, root, PROXY_VAL, f"proxy {seed}")
     return Part(ours, train.wrong), Part(val)
+
+
+def _apart(train: Part, val: Part) -> Part:
+    """The official validation split; what lists have in both is wrong there: candidates would be trained on it."""
+    ours = {item.image for item in train.items}
+    both = dict.fromkeys(item.image for item in val.items if item.image in ours)
+    said = "in the training split and in the official validation split; leave it in one of them"
+    wrong = [Wrong(f"{image}: {said}", "image in both splits") for image in both]
+    return Part(val.items, (*val.wrong, *wrong))
 
 
 def cut(items: Sequence[Item], root: Path, share: float, salt: str) -> tuple[tuple[Item, ...], tuple[Item, ...]]:

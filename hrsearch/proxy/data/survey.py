@@ -4,17 +4,19 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrsearch.proxy.data.folder import classes_in_masks
+from hrsearch.errors import InputError
+from hrsearch.proxy.data.folder import classes_in_masks, held, identity_of
 from hrsearch.proxy.data.layout import IGNORE, Item, Layout, Part, Person, Wrong, found_in
 from hrsearch.proxy.data.layouts import LAYOUTS
 from hrsearch.proxy.data.reading import NEEDED, Sample, each, read
-from hrsearch.proxy.data.split import PROXY_VAL, cut, digest_of, parts_of
+from hrsearch.proxy.data.split import PROXY_VAL, cut, parts_of
 
 LISTED = 20  # wrong items that the text names; JSON has all
 SEEN = ("absent", "occluded", "visible")  # a keypoint, by its third number
@@ -29,7 +31,8 @@ class Survey:
     train: int
     val: int
     has_val: bool  # whether the validation split is the layout's own, else a tenth that is held out
-    split: str  # hash of the official split
+    split: str  # hash of the official split, where all of it is taken
+    searched: str  # hash of what a search takes of the training split, where it takes all
     sizes: dict[str, tuple[int, int]]  # width and height: the smallest, median and largest image by pixels
     counts: dict[str, int]  # by class: pixels to segment, images to classify, labelled keypoints
     ignored: int  # pixels of no class
@@ -57,10 +60,10 @@ def survey(path: Path, task: str | None = None) -> Survey:
     wrong = [*train.wrong, *val.wrong]
     if layout.has_val(root) and not val.items:
         wrong.append(Wrong(f"{root}: its validation split holds nothing to validate on", "nothing to validate on"))
-    elif train.items:  # without any, what is there instead is told
+    elif train.items or layout.classes(root):  # else what is there instead is told
         wrong += _too_few(root, train, val)
-    classes = layout.classes(root) or classes_in_masks(path, [train], forgiving=True)
-    looks = [_looks(part.items, len(classes), wrong) for part in (train, val)]
+    classes = layout.classes(root) or _classes_in(path, train, val, wrong)
+    looks = [_looks(part.items if classes else (), len(classes), wrong) for part in (train, val)]
     none = np.zeros(len(classes) + (layout.task == "segment"), dtype=np.int64)
     counts = np.sum([look.counts for look in looks[0]], axis=0) if looks[0] else none
     seen = {}
@@ -74,13 +77,25 @@ def survey(path: Path, task: str | None = None) -> Survey:
         len(train.items),
         len(val.items),
         layout.has_val(root),
-        digest_of([layout.name, classes], root, train.items, val.items),
+        identity_of(layout.name, "official", classes, root, (train, val)),
+        identity_of(layout.name, "proxy", classes, root, parts_of(layout, root, "proxy", 0)),
         _sizes([look.size for found in looks for look in found]),
         tallied,
         int(counts[-1]) if layout.task == "segment" and len(counts) > len(classes) else 0,
         seen,
         tuple({str(one): one for one in wrong}.values()),  # once, however many persons are in an image
     )
+
+
+def _classes_in(path: Path, train: Part, val: Part, wrong: list[Wrong]) -> tuple[str, ...]:
+    """The classes that the masks hold; none where what is wrong with these leaves none, and is told instead."""
+    try:
+        return classes_in_masks(path, [train], forgiving=True)
+    except InputError:
+        wrong += [one for one in each([*train.items, *val.items], partial(held, None)) if isinstance(one, Wrong)]
+        if wrong:
+            return ()
+        raise
 
 
 def _too_few(root: Path, train: Part, val: Part) -> list[Wrong]:
@@ -123,7 +138,7 @@ def lines_of(found: Survey) -> list[str]:
         f"{found.path}: {layout.name}, to {layout.task}" if layout.task != "pose" else f"{found.path}: {layout.name}",
         f"training    {found.train:,} {_things(layout)}; a fifth of them validates the search's candidates",
         f"validation  {found.val:,} {_things(layout)} ({whose}); for hrsearch train and finalize only",
-        f"hash        {found.split} (of both: names and sizes of the files)",
+        f"hash        {found.split}; a search's {found.searched} (of names and sizes of the files, if all are taken)",
     ]
     if found.sizes:
         sizes = ", ".join(f"{name} {width} x {height}" for name, (width, height) in found.sizes.items())
@@ -148,6 +163,7 @@ def json_of(found: Survey) -> dict[str, Any]:
         "val": found.val,
         "official_val": found.has_val,
         "split": found.split,
+        "proxy_split": found.searched,
         "sizes": {name: list(size) for name, size in found.sizes.items()},
         "classes": found.counts,
         "ignored_pixels": found.ignored,

@@ -6,7 +6,7 @@ Crowds and persons without a labelled keypoint are left out, as the papers leave
 import json
 import math
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -46,17 +46,15 @@ def _read(path: Path, changed: int, size: int) -> Part:
         annotations = sorted(content["annotations"], key=lambda annotation: int(annotation["id"]))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"[:200]
         raise InputError(f"{path}: cannot be read as COCO's JSON of images and annotations ({what})") from None
     folder = _images(path)
     there = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
     items, wrong = [], []
     for annotation in annotations:
-        if annotation.get("category_id") in others:
-            continue
         try:
-            item = _item(path, folder, there, images, annotation)
+            item = _item(path, folder, there, images, annotation, others)
         except Wrong as error:
             wrong.append(error)
             continue
@@ -91,16 +89,20 @@ def _images(path: Path) -> Path:
     raise InputError(f"{places[0]}: no such folder; the images of {path.name} lie there")
 
 
-def _item(path: Path, folder: Path, there: set[str], images: dict[int, Any], annotation: dict[str, Any]) -> Item | None:
-    """The person, None if there is nothing to learn of it; Wrong if it cannot be read."""
+def _item(
+    path: Path, folder: Path, there: set[str], images: dict[int, Any], annotation: dict[str, Any], others: set[Any]
+) -> Item | None:
+    """The person, None if it is none or there is nothing to learn of it; Wrong if it cannot be read."""
     where = f"{path}: annotation {annotation['id']}"
     try:
+        if annotation.get("category_id") in others:
+            return None
         if annotation.get("iscrowd") or not any(annotation["keypoints"][2::3]):
             return None
         left, top, width, height = (float(value) for value in annotation["bbox"])
         points = np.array(annotation["keypoints"], dtype=np.float32).reshape(len(KEYPOINTS), 3)
         image = images[int(annotation["image_id"])]
-        name, size = str(image["file_name"]), (int(image["width"]), int(image["height"]))
+        name, size = PurePosixPath(str(image["file_name"])).as_posix(), (int(image["width"]), int(image["height"]))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Wrong(f"{where}: not COCO's ({error!r})", "annotation unreadable") from None
     if not (0 < width < math.inf and 0 < height < math.inf):
