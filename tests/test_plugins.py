@@ -203,8 +203,8 @@ def test_plug_ins_of_one_name_are_exported_side_by_side(home: Path) -> None:
     done = inside(home, "export", "both", "--to", "winner", "--format", "standalone")
     assert done.returncode == 0, done.stderr
     assert {"model.py", "model_2.py", "model_3.py"} <= {path.name for path in (home / "winner").iterdir()}
-    for path in (home / "studies/both/weights").iterdir():
-        path.write_bytes(path.read_bytes()[:100])
+    for weights in (home / "studies/both/weights").iterdir():
+        weights.write_bytes(weights.read_bytes()[:100])
     torn = inside(home, "export", "both", "--to", "torn")
     assert (torn.returncode, torn.stderr.count("\n")) == (2, 1)
     assert "cannot be read" in torn.stderr
