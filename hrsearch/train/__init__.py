@@ -211,8 +211,8 @@ def _fitting(recipe: Recipe) -> Iterator[None]:
         with memory_watched():
             yield
     except CandidateFailed as error:
-        many = f"{recipe.train_images:,} training images of {recipe.image} pixels"
-        raise InputError(f"{many}: {error}; lower train_images or image, or give --data a folder") from None
+        what = f"{recipe.data}, its images at {recipe.image} pixels"
+        raise InputError(f"{what}: {error}; lower image or train_images, in train.yaml or by --set") from None
 
 
 def _trainer(folder: Path, out: Path, recipe: Recipe, data: Dataset, device: torch.device, team: Team) -> Trainer:
