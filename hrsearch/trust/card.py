@@ -52,9 +52,7 @@ class Card:
     best: int  # how many the recall asks for
     best_top: int  # and among the best quarter
     proxy: tuple[Row, ...]  # rung by rung
-    baselines: tuple[
-        Row, ...
-    ]  # the trivial ones, zero-cost proxies, then what a second long training tells of the first
+    baselines: tuple[Row, ...]  # the trivial ones, zero-cost proxies, then a second long training
     verdict: Verdict
 
     @property
