@@ -27,7 +27,8 @@ from hrsearch.study import read_study
 ray: Any = pytest.importorskip("ray")
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+# Ray's own warnings; and a cluster, which no laptop is, takes half a minute of a core.
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,6 @@ class Placed(Toy):
         return super().__call__(candidate)
 
 
-@pytest.mark.long
 def test_a_node_that_dies_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     """Two nodes join and one is killed while it judges: what it had finished stays, what it ran is run again."""
     nodes = [cluster.add_node(num_cpus=1, num_gpus=0) for _ in range(2)]
