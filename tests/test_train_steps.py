@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch._dynamo.utils import counters
 from winners import ARCH, exported, require_same, table
 
 from hrsearch.build import Network, build
@@ -278,6 +277,8 @@ def test_a_gradient_that_overflows_leaves_all_weights_as_they_are(tmp_path: Path
 
 def test_compiled_training_is_the_same_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a graph that runs without a compiler: what it writes has the names and the values of the other's."""
+    from torch._dynamo.utils import counters  # loads the compiler, seconds that only this test needs
+
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain, compiled = (exported(tmp_path / name, PLAIN, drop_path=0.0) for name in ("plain", "compiled"))
     train(plain, device="cpu")
