@@ -9,10 +9,11 @@ tau between seeds, of the task's metric and of the likelihood.
 
     python benchmarks/ranking.py studies/hrvit --truth 20 --set steps=240 --inherit
 
-Takes the networks that `hrsearch calibrate --times 20` has trained instead, trains them with `--seeds` seeds under the
-study's protocol but for what is set, and prints also what each order tells of the long training's metric, over all and
-over those of the study's best quarter, weighted as the trust card weighs them. With `--inherit`
-each begins with the weights of its nearest relative among the study's kept ones, as far as the two overlap.
+Takes the networks that `hrsearch calibrate --times 20` has trained instead, trains them with `--seeds` seeds (from
+`--first` on) under the study's protocol but for what is set, and prints also what each order tells of the long
+training's metric (the mean of its seeds), over all and over those of the study's best quarter, weighted as the trust
+card weighs them. With `--inherit` each begins with the weights of its nearest relative among the study's kept ones, as
+far as the two overlap.
 """
 
 import argparse
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--candidates", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="of these seeds, with --truth")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--truth", type=int, metavar="TIMES", help="hold it against calibrated networks")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the proxy")
@@ -70,13 +72,13 @@ def main() -> None:
     runner = changed(Runner.model_validate(record.attributes["runner"]), options.set)
     long = scores_of(record, CALIBRATION, options.truth) if options.truth else {}
     chosen = [trial for trial in record.trials if trial.number in long] or spread(record.contenders, options.candidates)
-    scores = trained(record, runner, chosen, range(0 if long else 1, options.seeds), options)
+    seeds = range(options.first, options.first + options.seeds) if long else range(1, options.seeds)
+    scores = trained(record, runner, chosen, seeds, options)
     truth = {number: statistics.mean(task_metric(one)[1] for one in each.values()) for number, each in long.items()}
     best, standing = [trial.number for trial in quarters(record)[0] if trial.number in long], stood_for(record, long)
     for metric in next(iter(scores.values())).metrics:
         own = [trial.attributes["score"] for trial in chosen]
         first = {"study": [one["value"] for one in own]} if not long and own[0]["metric"] == metric else {}
-        seeds = sorted({seed for _, seed in scores})
         columns = {f"seed {n}": [scores[trial.number, n].metrics[metric] for trial in chosen] for n in seeds}
         table = pd.DataFrame({**first, **columns}, index=[trial.number for trial in chosen])
         print(f"{metric}\n{table.assign(params=[trial.attributes['params'] for trial in chosen]).round(4).to_string()}")
